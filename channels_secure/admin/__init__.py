@@ -1,0 +1,6 @@
+"""The operator's pages: what happened, and who is blocked."""
+
+from channels_secure.admin.blocks import BlockAdmin
+from channels_secure.admin.events import AuditEventAdmin
+
+__all__ = ["AuditEventAdmin", "BlockAdmin"]

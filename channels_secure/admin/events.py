@@ -1,0 +1,115 @@
+"""The audit trail, which can be read and searched and not changed."""
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from channels_secure.admin.filters import PeriodFilter, ReasonFilter
+from channels_secure.conf import get_settings
+from channels_secure.models import AuditEvent, checked_network
+from channels_secure.policy.addresses import bucket, parse_address
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[AuditEvent]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+COLUMNS = ("created_at", "kind", "reason", "who", "ip", "path", "count")
+FIELDS = (
+    ("created_at", "last_at", "count"),
+    ("kind", "reason"),
+    ("user", "username"),
+    "ip",
+    "path",
+    "origin",
+    "user_agent",
+    "connection_id",
+    "actor",
+    "detail_text",
+)
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ModelAdmin):
+    """Lists by time; every text is shown as text."""
+
+    list_filter = (PeriodFilter, "kind", ReasonFilter)
+    # Any value here shows the search box; `get_search_results` does the searching.
+    search_fields = ("username",)
+    search_help_text = _("A username or an address, exactly, or the beginning of a connection's id")
+    ordering = ("-created_at", "-id")
+    list_per_page = 50
+    # Counting a table of millions of rows would take longer than reading the page.
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    actions = None
+
+    class Media:
+        css = {"all": ("channels_secure/admin.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: AuditEvent | None = None) -> bool:
+        return False
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        return (*COLUMNS, "block_links") if self._may_block(request) else COLUMNS
+
+    def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> tuple[Any, ...]:
+        return (*FIELDS, "block_links") if self._may_block(request) else FIELDS
+
+    def _may_block(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("channels_secure.add_block")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
+    ) -> tuple[QuerySet[AuditEvent], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        address = parse_address(term)
+        if address is None:
+            found = Q(username=term) | Q(connection_id__startswith=term) | Q(ip=term)
+        else:
+            # Rows that sum up an IPv6 client's events carry its network.
+            found = Q(ip__in={str(address), bucket(address, get_settings().ipv6_prefix)})
+        return queryset.filter(found), False
+
+    @admin.display(description=_("user"), ordering="username", empty_value="–")
+    def who(self, event: AuditEvent) -> str:
+        return event.username
+
+    @admin.display(description=_("detail"))
+    def detail_text(self, event: AuditEvent) -> SafeString:
+        return format_html('<pre class="cs-detail">{}</pre>', json.dumps(event.detail, indent=2, ensure_ascii=False))
+
+    @admin.display(description=_("block"))
+    def block_links(self, event: AuditEvent) -> SafeString:
+        """Links to the form that blocks, filled in."""
+        page = reverse("admin:channels_secure_block_add", current_app=self.admin_site.name)
+        links = []
+        if event.user_id is not None:
+            links.append((page, urlencode({"user": event.user_id}), _("Block this user")))
+        if _can_be_blocked(event.ip):
+            links.append((page, urlencode({"network": event.ip}), _("Block this address")))
+        return format_html_join(" ", '<a class="cs-block" href="{}?{}">{}</a>', links)
+
+
+def _can_be_blocked(ip: str) -> bool:
+    try:
+        checked_network(ip)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""The form that makes a block."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from channels_secure.conf import get_settings
+from channels_secure.models import Block
+from channels_secure.policy.addresses import IPAddress, network_for, resolve_client
+
+if TYPE_CHECKING:
+    ModelForm = forms.ModelForm[Block]
+else:
+    ModelForm = forms.ModelForm
+
+DURATIONS = [("3600", _("1 hour")), ("86400", _("24 hours")), ("604800", _("7 days")), ("", _("for ever"))]
+
+
+class BlockForm(ModelForm):
+    """Refuses what `Block.clean()` refuses, and the operator's own account and address."""
+
+    # The admin makes a class of its own for each request and puts the request here.
+    request: HttpRequest
+
+    duration = forms.ChoiceField(label=_("duration"), choices=DURATIONS, initial="86400", required=False)
+
+    class Meta:
+        model = Block
+        fields = ("user", "network", "reason")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        user, network = cleaned.get("user"), cleaned.get("network")
+        if user is not None and user == self.request.user:
+            self.add_error("user", _("This is your own account."))
+        if network and self._is_own(network):
+            self.add_error("network", _("Your own address is in this network."))
+        return cleaned
+
+    def _is_own(self, text: str) -> bool:
+        address = client_address(self.request)
+        try:
+            return address is not None and address in network_for(text, get_settings().ipv6_prefix)
+        except ValueError:
+            # `Block.clean()` says what is wrong with it.
+            return False
+
+    @property
+    def seconds(self) -> float | None:
+        return float(self.cleaned_data["duration"]) if self.cleaned_data["duration"] else None
+
+
+def client_address(request: HttpRequest) -> IPAddress | None:
+    """The operator's address as a WebSocket of theirs would be seen."""
+    proxies = get_settings().proxies
+    name = "HTTP_" + proxies.header.decode().upper().replace("-", "_")
+    forwarded = [request.META[name].encode("latin-1", "replace")] if name in request.META else []
+    return resolve_client(request.META.get("REMOTE_ADDR") or None, forwarded, proxies).address

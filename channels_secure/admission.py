@@ -1,0 +1,118 @@
+"""Who may connect, after the first guards: credentials, then registration, then what must be shared and current."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.signals import setting_changed
+from django.db import DatabaseError
+from django.utils.module_loading import import_string
+
+from channels_secure import blocklist
+from channels_secure.auth.base import Authenticator, Identity, combine
+from channels_secure.conf import get_settings
+from channels_secure.connection import Connection
+from channels_secure.connections import claim_slot
+from channels_secure.guards import REPORTABLE
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.stores import get_store
+from channels_secure.sweeping import block_denial
+
+logger = logging.getLogger("channels_secure")
+
+Report = Callable[[Connection, Denial], None]
+
+
+def default_authenticators() -> list[str]:
+    """Sessions, and JSON Web Tokens where simplejwt is installed."""
+    try:
+        import rest_framework_simplejwt  # noqa: F401
+    except ImportError:
+        return ["channels_secure.auth.session.SessionAuthenticator"]
+    return ["channels_secure.auth.session.SessionAuthenticator", "channels_secure.auth.jwt.JWTAuthenticator"]
+
+
+@cache
+def authenticators() -> Sequence[Authenticator]:
+    """The project's authenticators, in order."""
+    paths = get_settings().authenticators
+    return [import_string(path)() for path in (default_authenticators() if paths is None else paths)]
+
+
+setting_changed.connect(lambda **_: authenticators.cache_clear(), weak=False, dispatch_uid="channels_secure.admission")
+
+
+async def identify(connection: Connection) -> Denial | None:
+    """Evaluate all credentials; nobody's is an anonymous identity, held until the consumer says whether it takes any."""
+    handshake = connection.handshake
+    try:
+        answers = [await authenticator.authenticate(handshake) for authenticator in authenticators()]
+    except DatabaseError as error:
+        return _unavailable(error)
+    except Exception:
+        logger.exception("authenticator.failed", extra={"connection_id": connection.id})
+        return Denial(reason=Reason.INTERNAL_ERROR, detail="an authenticator failed")
+    answer = combine(answers)
+    if isinstance(answer, Denial):
+        return answer
+    identity = answer or Identity(user=AnonymousUser(), kind="anonymous")
+    if handshake.origin_missing and identity.ambient and connection.settings.allow_missing_origin != "always":
+        return Denial(reason=Reason.ORIGIN_MISSING, visible=False)
+    connection.identity = identity
+    if identity.expires_at is not None:
+        connection.expires_at = time.monotonic() + identity.expires_at - time.time()
+    return None
+
+
+async def confirm(connection: Connection, report: Report) -> Denial | None:
+    """The checks of a registered connection: a change that lands meanwhile finds it in the registry."""
+    settings = connection.settings
+    denial = await _current_policy(connection)
+    if denial is not None:
+        return denial
+    if settings.reports_only:
+        denials = (await _user_attempts(connection), _slot(connection))
+        for denial in denials:
+            if denial is not None and denial.reason in REPORTABLE:
+                report(connection, denial)
+        return None
+    return await _user_attempts(connection) or _slot(connection)
+
+
+async def _current_policy(connection: Connection) -> Denial | None:
+    settings = connection.settings
+    if blocklist.age(time.monotonic()) > 2 * settings.policy_refresh_interval:
+        try:
+            await blocklist.refresh()
+        except DatabaseError as error:
+            if blocklist.age(time.monotonic()) > settings.snapshot_max_stale:
+                return _unavailable(error)
+    snapshot = blocklist.current()
+    if snapshot is None:
+        return Denial(reason=Reason.UNAVAILABLE, detail="no blocklist")
+    denial = block_denial(connection, snapshot)
+    if denial is None or connection.user_key is not None:
+        return denial
+    return replace(denial, visible=False)
+
+
+async def _user_attempts(connection: Connection) -> Denial | None:
+    rate = connection.settings.handshake_rates.get("user")
+    if rate is None or connection.user_key is None:
+        return None
+    wait = await get_store().take(f"handshake:user:{connection.user_key}", rate)
+    return Denial(reason=Reason.RATE_LIMITED, retry_after=wait, detail="user") if wait else None
+
+
+def _slot(connection: Connection) -> Denial | None:
+    settings = connection.settings
+    replaces = settings.connection_overflow == "close_oldest" and not settings.reports_only
+    return claim_slot(connection, settings.max_connections, replace=replaces)
+
+
+def _unavailable(error: DatabaseError) -> Denial:
+    logger.error("database.unavailable", extra={"error": type(error).__name__})
+    return Denial(reason=Reason.UNAVAILABLE, detail=type(error).__name__)

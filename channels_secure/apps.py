@@ -1,0 +1,21 @@
+"""Django's entry: what happens when the project starts."""
+
+import atexit
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class ChannelsSecureConfig(AppConfig):
+    """Registers the system checks, the log filter and the hooks; touches neither database nor network."""
+
+    name = "channels_secure"
+    verbose_name = _("WebSocket security")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Checks and receivers register on import, which models must not wait for.
+        from channels_secure import audit, blocklist, checks, redaction  # noqa: F401
+
+        redaction.install()
+        atexit.register(audit.flush_at_exit)

@@ -1,0 +1,8 @@
+"""The audit trail: `record()` costs microseconds and never waits, `flush()` writes what was recorded.
+
+`write()` is for changes of security itself, which must be stored in the transaction that makes them or not at all.
+"""
+
+from channels_secure.audit.recorder import flush, flush_at_exit, flush_now, pending, record, reset, write
+
+__all__ = ["flush", "flush_at_exit", "flush_now", "pending", "record", "reset", "write"]

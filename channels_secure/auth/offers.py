@@ -1,0 +1,81 @@
+"""Where a handshake may carry a token, and what is refused before anything is verified.
+
+Too long, or not three parts of base64url: no cryptography is spent on it (RFC 7519 section 7.2, RFC 8725 section 2).
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from channels_secure.auth.subprotocols import BEARER_PREFIX
+from channels_secure.conf import Settings
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.handshake import Handshake
+
+MAX_TOKEN_BYTES = 8192
+# No padding, no whitespace: PyJWT would overlook both, and one token would have many spellings.
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A token and the source in TOKEN_SOURCES where it was found."""
+
+    token: str = field(repr=False)
+    source: str
+
+    @property
+    def is_ambient(self) -> bool:
+        return self.source == "cookie"
+
+    def refuse(self, detail: str, reason: Reason = Reason.INVALID_CREDENTIALS) -> Denial:
+        return Denial(reason=reason, detail=f"{detail} ({self.source})", ambient=self.is_ambient)
+
+
+def find_offers(handshake: Handshake, settings: Settings, schemes: Collection[str]) -> Iterator[Offer | Denial]:
+    """Yield the token of each source that has one, or what is wrong with it at first sight.
+
+    Args:
+        schemes: the words that may stand before a token in the Authorization header, in lower case.
+    """
+    for source in settings.token_sources:
+        found = _in_header(handshake, schemes) if source == "header" else _READERS[source](handshake, settings)
+        if len(found) > 1:
+            yield Denial(reason=Reason.BAD_REQUEST, detail=f"several_tokens ({source})")
+        elif found:
+            yield _examine(Offer(token=found[0], source=source), handshake)
+
+
+def _examine(offer: Offer, handshake: Handshake) -> Offer | Denial:
+    if offer.is_ambient and handshake.origin is None:
+        return offer.refuse("cookie_without_origin", Reason.ORIGIN_MISSING)
+    if len(offer.token) > MAX_TOKEN_BYTES:
+        return offer.refuse("token_too_large")
+    return offer if _COMPACT.fullmatch(offer.token) else offer.refuse("token_malformed")
+
+
+def _in_header(handshake: Handshake, schemes: Collection[str]) -> Sequence[str]:
+    # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
+    words = (handshake.authorization or "").split(None, 1)
+    return ["".join(words[1:])] if words and words[0].lower() in schemes else []
+
+
+def _in_subprotocol(handshake: Handshake, settings: Settings) -> Sequence[str]:
+    return [name.removeprefix(BEARER_PREFIX) for name in handshake.subprotocols if name.startswith(BEARER_PREFIX)]
+
+
+def _in_cookie(handshake: Handshake, settings: Settings) -> Sequence[str]:
+    # A cookie that was emptied at logout is no token.
+    token = handshake.cookies.get(settings.token_cookie_name)
+    return [token] if token else []
+
+
+def _in_query(handshake: Handshake, settings: Settings) -> Sequence[str]:
+    return handshake.query_values(settings.token_query_name)
+
+
+_READERS: Mapping[str, Callable[[Handshake, Settings], Sequence[str]]] = {
+    "subprotocol": _in_subprotocol,
+    "cookie": _in_cookie,
+    "query": _in_query,
+}

@@ -1,0 +1,89 @@
+"""The live connections of this process: by id, by user and by address.
+
+An event loop has a registry of its own, so that nothing here needs a lock. A connection registers before the shared
+checks of its handshake: a block that lands in between finds it (check first and register later loses some).
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from weakref import WeakKeyDictionary
+
+from channels_secure.connection import Connection
+from channels_secure.policy.decisions import Denial, Reason
+
+# Insertion order is age, and a dict is the ordered set of the standard library.
+Group = dict[Connection, None]
+
+
+class Registry:
+    """The connections of one event loop."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Connection] = {}
+        self.by_user: dict[str, Group] = {}
+        self.by_address: dict[str, Group] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """A copy, because connections end while somebody looks at them."""
+        return iter(list(self.by_id.values()))
+
+    def add(self, connection: Connection) -> None:
+        self.by_id[connection.id] = connection
+        for group, key in self._keys(connection):
+            group.setdefault(key, {})[connection] = None
+
+    def discard(self, connection: Connection) -> None:
+        if self.by_id.pop(connection.id, None) is None:
+            return
+        for group, key in self._keys(connection):
+            members = group.get(key, {})
+            members.pop(connection, None)
+            if not members:
+                group.pop(key, None)
+
+    def of_user(self, key: str) -> list[Connection]:
+        return list(self.by_user.get(key, ()))
+
+    def at_address(self, key: str) -> list[Connection]:
+        return list(self.by_address.get(key, ()))
+
+    def _keys(self, connection: Connection) -> Iterator[tuple[dict[str, Group], str]]:
+        if connection.user_key is not None:
+            yield self.by_user, connection.user_key
+        if connection.address_key is not None:
+            yield self.by_address, connection.address_key
+
+
+_registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
+
+
+def registry() -> Registry:
+    """The registry of the running event loop."""
+    return _registries.setdefault(asyncio.get_running_loop(), Registry())
+
+
+def claim_slot(connection: Connection, limits: Mapping[str, int], *, replace: bool) -> Denial | None:
+    """Check the connection limits of a registered connection's user and address.
+
+    With `replace` the oldest connections make room; otherwise the new one is refused. Registration and check happen
+    without a suspension in between, so that racing handshakes cannot pass together.
+    """
+    here = registry()
+    crowds = {
+        "user": here.of_user(connection.user_key) if connection.user_key else [],
+        "ip": here.at_address(connection.address_key) if connection.address_key else [],
+    }
+    for name, crowd in crowds.items():
+        crowd = [other for other in crowd if other is connection or not other.ended]
+        limit = limits.get(name)
+        if limit is None or len(crowd) <= limit:
+            continue
+        if not replace:
+            return Denial(reason=Reason.CONNECTION_LIMIT, detail=f"{name} limit {limit}")
+        for oldest in crowd[: len(crowd) - limit]:
+            if oldest is not connection:
+                oldest.sever(Denial(reason=Reason.CONNECTION_REPLACED, detail=f"{name} limit {limit}"))
+    return None

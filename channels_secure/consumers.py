@@ -1,0 +1,277 @@
+"""The consumer: Channels' grammar, with a message loop of its own that guards every frame."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.layers import get_channel_layer
+
+from channels_secure import database, faults, violations
+from channels_secure.conf import get_settings
+from channels_secure.connection import Connection, Event, Receive, Send
+from channels_secure.exceptions import Denied, PeerGone
+from channels_secure.frames import YIELD_MASK, reports
+from channels_secure.groups import BROADCAST, group_name, hub
+from channels_secure.handlers import BadDeclaration, Handler, Plan, handles, plan_of
+from channels_secure.inbox import Inbox
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.messages import Parsed, Refused, is_too_big
+from channels_secure.policy.schemas import Ref
+from channels_secure.stores import get_store
+
+__all__ = ["SecureJsonConsumer", "handles"]
+
+logger = logging.getLogger("channels_secure")
+
+
+class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
+    """A JSON consumer that runs behind `SecureMiddlewareStack` and refuses every connection without it.
+
+    Declare message types with `@handles`; a class without any gets each well-formed JSON value in `receive_json`, as
+    with `AsyncJsonWebsocketConsumer`. Lower-case attributes override the settings marked so in the documentation,
+    for example ``max_message_size = 4096`` or ``message_rates = {"connection": "5/s"}``.
+    """
+
+    # Whether a class without handlers leaves `ping` frames to the package instead of getting them in `receive_json`.
+    control_frames = False
+
+    connection: Connection
+    kwargs: dict[str, Any]
+    inbox: Inbox
+
+    async def authorize(self) -> bool:
+        """Whether this user may use this consumer; asked before `connect()`. False is `permission_denied`."""
+        return True
+
+    @property
+    def channel_name(self) -> str:
+        """The name of a channel of this consumer's own; it listens there from the first time somebody asks."""
+        self.inbox.listen(self.channel_layer, self._channel)
+        return self._channel
+
+    async def join(self, name: str) -> None:
+        """Join a group, whatever characters its name has; left at the end of the connection."""
+        group = group_name(name)
+        self._joined[group] = None
+        await hub(self.channel_layer_alias).join(self, group)
+
+    async def leave(self, name: str) -> None:
+        """Leave a group joined with `join` or named in `groups`."""
+        group = group_name(name)
+        self._joined.pop(group, None)
+        await hub(self.channel_layer_alias).leave(self, group)
+
+    async def broadcast(self, name: str, content: Mapping[str, Any]) -> None:
+        """Send a JSON message to every member of a group; encoded once."""
+        text = await self.encode_json(content)
+        await hub(self.channel_layer_alias).broadcast(group_name(name), text)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """JSON by msgspec: also dates, UUIDs, decimals, dataclasses and Structs; anything else by `str()`."""
+        return msgspec.json.encode(content, enc_hook=str).decode()
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
+        connection = scope.get("channels_secure")
+        if not isinstance(connection, Connection):
+            logger.error("consumer.unguarded: wrap the WebSocket routes in SecureMiddlewareStack")
+            await receive()
+            await send({"type": "websocket.close", "code": Denial(reason=Reason.INTERNAL_ERROR).rule.close})
+            return
+        if scope.get("user") is not connection.user:
+            logger.error("consumer.user_replaced: remove what sets scope['user'] inside SecureMiddlewareStack")
+            connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="scope['user'] was replaced"))
+            return
+        try:
+            self._plan = plan_of(type(self), SecureJsonConsumer, get_settings())
+        except BadDeclaration as error:
+            logger.error("consumer.misdeclared: %s", error)
+            connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="the consumer class cannot work"))
+            return
+        await self._prepare(scope, connection)
+        await receive()
+        await self._live(connection)
+
+    async def _prepare(self, scope: Event, connection: Connection) -> None:
+        self.scope, self.connection = scope, connection
+        self.kwargs = scope.get("url_route", {}).get("kwargs", {})
+        self.base_send = connection.send
+        self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        self._channel = "" if self.channel_layer is None else await self.channel_layer.new_channel()
+        self._joined: dict[str, None] = {}
+        self.inbox = Inbox(self._deliver, lambda: connection.handler_since is not None)
+        connection.speaks_frames = self._plan.typed or self.control_frames
+        connection.configure(self._plan.limits, get_store())
+
+    async def _live(self, connection: Connection) -> None:
+        entered = False
+        try:
+            denial = connection.anonymous_denial()
+            if denial is None and not await self.authorize():
+                denial = Denial(reason=Reason.PERMISSION_DENIED, detail="authorize")
+            if denial is not None:
+                connection.deny(denial)
+                return
+            entered = True
+            await self._connect()
+            await self._loop(connection, self._plan)
+        except StopConsumer:
+            return
+        except (Exception, SystemExit) as error:
+            faults.end(connection, error)
+        finally:
+            if entered:
+                await self._leave(connection)
+
+    async def _connect(self) -> None:
+        for group in self.groups or ():
+            await self.join(group)
+        try:
+            await self.connect()
+        except AcceptConnection:
+            await self.accept()
+        except DenyConnection:
+            await self.close()
+
+    async def _loop(self, connection: Connection, plan: Plan) -> None:
+        """Every message passes here: read, check, dispatch, one at a time and in order."""
+        receive, read, handlers, inbox = connection.server_receive, self._read, plan.handlers, self.inbox
+        while not connection.ended:
+            event = await receive()
+            if event["type"] != "websocket.receive":
+                connection.disconnect_code = event.get("code", 1005)
+                return
+            connection.heard_at = now = time.monotonic()
+            connection.received += 1
+            if not connection.received & YIELD_MASK:
+                await asyncio.sleep(0)
+            parsed = read(event, now)
+            if type(parsed) is not tuple:
+                await violations.answer(connection, parsed.denial, parsed.ref)  # type: ignore[union-attr]
+                continue
+            kind, ref, message = parsed
+            handler = handlers.get(kind)
+            if handler is None or handler.guarded:
+                handler = await self._admit(handler, parsed, now)
+                if handler is None:
+                    continue
+            if inbox.active:
+                await inbox.rest()
+            connection.handler_since = now
+            try:
+                await handler.call(self, message)
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
+                await self._failed(error, ref)
+            connection.handler_since = None
+            if inbox.active:
+                inbox.resume()
+
+    def _read(self, event: Event, now: float) -> Parsed | Refused:
+        """Rate before size before parsing; every frame is charged, malformed ones too."""
+        connection, plan = self.connection, self._plan
+        for limiter in connection.budgets.limiters:
+            wait = limiter.take(now)
+            if wait:
+                denial = Denial(reason=Reason.RATE_LIMITED, retry_after=wait)
+                if reports(connection, denial):
+                    break
+                return Refused(denial)
+        text = event.get("text")
+        if text is None:
+            return Refused(Denial(reason=Reason.UNSUPPORTED_DATA))
+        limit = plan.limits.max_message_size
+        if len(text) * 4 > limit and is_too_big(text, limit):
+            denial = Denial(reason=Reason.MESSAGE_TOO_BIG)
+            if not reports(connection, denial):
+                return Refused(denial)
+        return plan.decode(text)
+
+    async def _admit(self, handler: Handler | None, parsed: Parsed, now: float) -> Handler | None:
+        """Ask what a handler wants asked first, or answer one of the package's own frames."""
+        kind, ref, message = parsed
+        if handler is None:
+            if kind == "ping":
+                await self.connection.send_frame({"type": "pong"} if ref is None else {"type": "pong", "ref": ref})
+            return None
+        denial = self._over_rate(handler, now)
+        if denial is None or reports(self.connection, denial):
+            denial = None if await self._permits(handler, message) else Denial(reason=Reason.PERMISSION_DENIED)
+        if denial is None:
+            return handler
+        await violations.answer(self.connection, denial, ref)
+        return None
+
+    def _over_rate(self, handler: Handler, now: float) -> Denial | None:
+        connection = self.connection
+        wait = connection.budgets.charge(now, handler.cost - 1) if handler.cost > 1 else 0.0
+        if not wait and handler.rate is not None:
+            subject = connection.subject_key or f"connection:{connection.id}"
+            wait = connection.budgets.hold(f"{handler.key}:{subject}", handler.rate).take(now)
+        return Denial(reason=Reason.RATE_LIMITED, retry_after=wait) if wait else None
+
+    async def _permits(self, handler: Handler, message: Any) -> bool:
+        permission = handler.permission
+        if permission is None:
+            return True
+        if isinstance(permission, str):
+            return await database.run(self.connection.user.has_perm, permission)
+        return bool(await permission(self, message))
+
+    async def _deliver(self, event: dict[str, Any]) -> None:
+        """One event of the channel layer; only the project's own methods can be named by it."""
+        connection = self.connection
+        if event.get("type") == BROADCAST:
+            connection.post(event["text"])
+            return
+        name = str(event.get("type")).replace(".", "_")
+        if name not in self._plan.events:
+            logger.warning("layer.unknown_event", extra={"event": name[:100]})
+            return
+        connection.handler_since = time.monotonic()
+        try:
+            await getattr(self, name)(event)
+        except (Exception, SystemExit) as error:
+            await self._failed(error, None)
+        finally:
+            connection.handler_since = None
+
+    async def _failed(self, error: BaseException, ref: Ref) -> None:
+        """A handler raised: a refusal is answered, the rest ends the connection."""
+        connection = self.connection
+        if isinstance(error, StopConsumer):
+            connection.stop()
+        elif isinstance(error, Denied) and error.denial.rule.answerable:
+            await violations.answer(connection, error.denial, ref)
+        elif isinstance(error, asyncio.CancelledError) and connection.task.cancelling():
+            raise error
+        else:
+            faults.end(connection, error)
+
+    async def _leave(self, connection: Connection) -> None:
+        """Run the project's `disconnect()` under a deadline of ours, and let go of groups and tasks."""
+        connection.ended = True
+        code = connection.close_code if connection.close_code is not None else connection.disconnect_code
+        try:
+            async with asyncio.timeout(connection.settings.disconnect_timeout):
+                await self.disconnect(1006 if code is None else code)
+        except (PeerGone, StopConsumer):
+            pass
+        except TimeoutError:
+            logger.error("disconnect.timeout", extra={"connection_id": connection.id})
+        except Exception:
+            logger.exception("disconnect.failed", extra={"connection_id": connection.id})
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        self.inbox.close()
+        for group in self._joined:
+            try:
+                await hub(self.channel_layer_alias).leave(self, group)
+            except Exception as error:
+                logger.warning("layer.failed", extra={"error": type(error).__name__})

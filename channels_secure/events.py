@@ -1,0 +1,128 @@
+"""What happened, told to the audit trail and to the project's signal receivers."""
+
+import time
+from typing import Any
+
+from django.dispatch import Signal
+
+from channels_secure import audit, blocklist, signals
+from channels_secure.background import spawn
+from channels_secure.conf import get_settings
+from channels_secure.connection import Connection
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.stores import get_store
+
+CREDENTIAL_REASONS = frozenset(
+    {Reason.INVALID_CREDENTIALS, Reason.AMBIGUOUS_CREDENTIALS, Reason.CREDENTIALS_EXPIRED, Reason.CREDENTIALS_REVOKED}
+)
+
+
+def accepted(connection: Connection) -> None:
+    """A connection was let in."""
+    kind = connection.identity.kind if connection.identity is not None else ""
+    _record(connection, "connection.accepted", "", {"credentials": kind})
+    _tell(signals.connection_accepted, connection, "")
+
+
+def closed(connection: Connection) -> None:
+    """An accepted connection ended; `by` is who decided, from our own state and not from what the server reports."""
+    reason = connection.denial.reason.value if connection.denial is not None else ""
+    if connection.denial is not None:
+        by = "policy"
+    elif connection.close_code is not None:
+        by = "application"
+    else:
+        by = "client" if connection.disconnect_code is not None else "transport"
+    detail = {
+        "by": by,
+        "code": connection.close_code if connection.close_code is not None else connection.disconnect_code,
+        "duration": round(time.monotonic() - connection.opened_at, 3),
+        "received": connection.received,
+        "sent": connection.sent,
+    }
+    if connection.denial is not None and connection.denial.detail:
+        detail["detail"] = connection.denial.detail
+    _record(connection, "connection.closed", reason, detail)
+    _tell(signals.connection_closed, connection, reason)
+
+
+def refused(connection: Connection, denial: Denial) -> None:
+    """A handshake was refused."""
+    kind = "credentials.failed" if denial.reason in CREDENTIAL_REASONS else "handshake.denied"
+    _record(connection, kind, denial.reason, {"detail": denial.detail} if denial.detail else {})
+    _tell(signals.handshake_denied, connection, denial.reason)
+    if denial.reason in CREDENTIAL_REASONS and not denial.ambient:
+        strike(connection)
+
+
+def would_refuse(connection: Connection, denial: Denial) -> None:
+    """Report mode let something pass that will be refused once it is over."""
+    _record(connection, "policy.would_deny", denial.reason, {"detail": denial.detail} if denial.detail else {})
+
+
+def message_refused(connection: Connection, denial: Denial, count: int = 1) -> None:
+    """`count` messages of an open socket were refused."""
+    detail = {"detail": denial.detail} if denial.detail else {}
+    _record(connection, "message.denied", denial.reason, detail, count)
+    _tell(signals.message_denied, connection, denial.reason)
+
+
+def throttled(connection: Connection) -> None:
+    """Record the frames over their rate since the last call, as one event with their number."""
+    count = connection.conduct.take_unrecorded()
+    if count:
+        message_refused(connection, Denial(reason=Reason.RATE_LIMITED), count)
+
+
+def strike(connection: Connection) -> None:
+    """Count something done wrong against the user, or the address of somebody anonymous; too many block them."""
+    settings = get_settings()
+    rate = settings.auto_block_after
+    key = connection.subject_key
+    if rate is None or key is None:
+        return
+    store = get_store()
+    # The budget is one smaller than the setting, so that the strike which completes the number blocks.
+    limiter = store.hold(f"strike:{key}", rate.less_one())
+    waits = limiter.take(time.monotonic())
+    store.release(limiter)
+    if waits or rate.amount == 1:
+        spawn(_block(connection))
+
+
+async def _block(connection: Connection) -> None:
+    user = connection.user if connection.user_key is not None else None
+    address = None if user is not None else connection.handshake.address
+    await blocklist.ablock_automatically(user=user, address=address, reason="too many violations")
+
+
+def _record(connection: Connection, kind: str, reason: str, detail: dict[str, Any], count: int = 1) -> None:
+    handshake = connection.handshake
+    audit.record(
+        kind,
+        reason,
+        user=connection.user if connection.user_key is not None else None,
+        ip=None if handshake.address is None else str(handshake.address),
+        path=handshake.safe_path,
+        origin=handshake.origin_text or "",
+        user_agent=handshake.user_agent,
+        connection_id=connection.id,
+        detail=detail,
+        count=count,
+    )
+
+
+def _tell(signal: Signal, connection: Connection, reason: str) -> None:
+    if not signal.receivers:
+        return
+    handshake = connection.handshake
+    spawn(
+        signal.asend_robust(
+            sender=Connection,
+            connection_id=connection.id,
+            user=connection.user,
+            ip=None if handshake.address is None else str(handshake.address),
+            path=handshake.safe_path,
+            reason=str(reason),
+        )
+    )

@@ -1,0 +1,120 @@
+"""How a connection is told that it ends: an HTTP response before accept, an error frame and a close code after."""
+
+import json
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from channels_secure.auth.subprotocols import SUBPROTOCOL
+from channels_secure.policy.decisions import Denial, Reason
+
+if TYPE_CHECKING:
+    from channels_secure.connection import Connection
+
+logger = logging.getLogger("channels_secure")
+
+# RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the code.
+MAX_REASON_BYTES = 123
+# How long the goodbye may take: a peer with a send already pending will not see it anyway.
+GRACE = 0.25
+GRACE_AFTER_STALL = 0.01
+STALL = 0.05
+
+# What an application means by codes that Daphne cannot send (RFC 6455 section 7.4.1).
+_MEANINGS = {
+    1001: Reason.SERVER_RESTART,
+    1003: Reason.UNSUPPORTED_DATA,
+    1007: Reason.INVALID_MESSAGE,
+    1008: Reason.PERMISSION_DENIED,
+    1009: Reason.MESSAGE_TOO_BIG,
+    1011: Reason.INTERNAL_ERROR,
+    1012: Reason.SERVER_RESTART,
+    1013: Reason.UNAVAILABLE,
+}
+
+
+def sendable(code: Any) -> int:
+    """An application's close code, or the nearest that every server sends."""
+    if code is None or code is True:
+        return 1000
+    if isinstance(code, int) and (code == 1000 or 3000 <= code <= 4999):
+        return code
+    reason = _MEANINGS.get(code, Reason.INTERNAL_ERROR) if isinstance(code, int) else Reason.INTERNAL_ERROR
+    logger.warning("close_code.replaced", extra={"code": repr(code)[:32], "sent": Denial(reason=reason).rule.close})
+    return Denial(reason=reason).rule.close
+
+
+def shorten(reason: Any) -> str:
+    """A close reason cut at 123 bytes of UTF-8, between characters; servers break the connection over longer ones."""
+    text = reason if isinstance(reason, str) else ""
+    return text.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+
+
+def close_code(connection: "Connection", reason: Reason) -> int:
+    """The close code for a reason; a project's own applies where the server can send it."""
+    default = Denial(reason=reason).rule.close
+    code = connection.settings.close_codes.get(reason, default)
+    return code if code >= 3000 or code == 1000 or not connection.codes_limited else default
+
+
+def grace(connection: "Connection") -> float:
+    """Seconds to wait for the goodbye."""
+    since = connection.sending_since
+    stalled = since is not None and time.monotonic() - since > STALL
+    return GRACE_AFTER_STALL if stalled else GRACE
+
+
+async def say(connection: "Connection", denial: Denial, ref: str | int | None = None) -> None:
+    """Send the goodbye; whatever the server raises because the peer has gone is of no interest to anybody."""
+    try:
+        if connection.accepted:
+            await _close(connection, denial, ref)
+        elif _tells_browser(connection, denial):
+            await connection.server_send({"type": "websocket.accept", "subprotocol": _any_subprotocol(connection)})
+            await _close(connection, denial, ref)
+        else:
+            await _refuse(connection, denial)
+    except Exception as error:
+        logger.debug("goodbye.failed", extra={"connection_id": connection.id, "error": type(error).__name__})
+
+
+def _tells_browser(connection: "Connection", denial: Denial) -> bool:
+    """A script sees nothing of an HTTP refusal but code 1006, so a page of ours is told by a socket that closes."""
+    return denial.visible and connection.settings.rejection == "auto" and connection.handshake.origin is not None
+
+
+def _any_subprotocol(connection: "Connection") -> str | None:
+    # Chromium fails a handshake in which it offered subprotocols and none was chosen, and the page learns nothing.
+    if SUBPROTOCOL in connection.handshake.subprotocols:
+        return SUBPROTOCOL
+    return next(iter(connection.offered), None)
+
+
+async def _close(connection: "Connection", denial: Denial, ref: str | int | None) -> None:
+    frame = json.dumps(denial.frame(ref=ref, fatal=True))
+    await connection.server_send({"type": "websocket.send", "text": frame})
+    connection.close_code = close_code(connection, denial.reason)
+    await connection.server_send(
+        {"type": "websocket.close", "code": connection.close_code, "reason": denial.reason.value}
+    )
+
+
+async def _refuse(connection: "Connection", denial: Denial) -> None:
+    if "websocket.http.response" not in connection.extensions:
+        await connection.server_send({"type": "websocket.close"})
+        return
+    status = denial.rule.status or 403
+    body = json.dumps(denial.frame(fatal=True)).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    if status == 401:
+        # RFC 9110 section 11.6.1: a 401 names a scheme.
+        headers.append((b"www-authenticate", b"Bearer"))
+    if denial.wait is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(denial.wait))).encode()))
+    await connection.server_send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await connection.server_send({"type": "websocket.http.response.body", "body": body})

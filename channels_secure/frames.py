@@ -1,0 +1,71 @@
+"""Frames for consumers that are not ours: size, rates and deadlines, in front of their `receive`."""
+
+import asyncio
+import time
+
+from channels_secure import events, violations
+from channels_secure.connection import Connection, Event
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.messages import is_too_big
+
+# A queue that is never empty never suspends, so a flood would starve the loop.
+YIELD_MASK = 31
+
+
+class Receiver:
+    """The `receive` of the application inside.
+
+    `SecureJsonConsumer` calls it once, for the connect event, and then reads from the server directly.
+    """
+
+    __slots__ = ("_connected", "_connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._connected = False
+
+    async def __call__(self) -> Event:
+        if not self._connected:
+            self._connected = True
+            return {"type": "websocket.connect"}
+        connection = self._connection
+        while True:
+            if connection.ended:
+                return {"type": "websocket.disconnect", "code": connection.close_code or 1006}
+            event = await connection.server_receive()
+            if event["type"] != "websocket.receive":
+                connection.disconnect_code = event.get("code", 1005)
+                return event
+            connection.heard_at = now = time.monotonic()
+            connection.received += 1
+            if not connection.received & YIELD_MASK:
+                await asyncio.sleep(0)
+            if await self._passes(event, now):
+                return event
+
+    async def _passes(self, event: Event, now: float) -> bool:
+        connection = self._connection
+        wait = connection.budgets.charge(now)
+        if wait and not reports(connection, denial := Denial(reason=Reason.RATE_LIMITED, retry_after=wait)):
+            await violations.answer(connection, denial)
+            return False
+        if not exceeds(event, connection.limits.max_message_size):
+            return True
+        denial = Denial(reason=Reason.MESSAGE_TOO_BIG)
+        if reports(connection, denial):
+            return True
+        violations.close_at_once(connection, denial)
+        return False
+
+
+def exceeds(event: Event, limit: int) -> bool:
+    """Whether a frame, text or binary, has more than `limit` bytes."""
+    text = event.get("text")
+    return is_too_big(text, limit) if text is not None else len(event.get("bytes") or b"") > limit
+
+
+def reports(connection: Connection, denial: Denial) -> bool:
+    """Whether report mode lets it pass, having said that it would have been refused."""
+    if connection.settings.reports_only:
+        events.would_refuse(connection, denial)
+    return connection.settings.reports_only

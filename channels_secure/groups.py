@@ -1,0 +1,149 @@
+"""Groups: one channel of the layer for all members in this process, fanned out to them here.
+
+Plain Channels gives every socket a channel, so that a broadcast to a thousand sockets of one process costs a thousand
+layer messages, dispatches and JSON encodings. Here it costs one of each.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import partial
+from secrets import token_hex
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import get_channel_layer
+
+from channels_secure.background import spawn
+from channels_secure.connection import Connection, encode
+from channels_secure.inbox import Inbox, listen
+
+BROADCAST = "channels_secure.broadcast"
+_CHANNELS_GRAMMAR = re.compile(r"[a-zA-Z0-9_.-]{1,99}", re.ASCII)
+# A name of the form that hashing makes is hashed too: nobody can name their way into another name's group.
+_HASHED = re.compile(r"cs\.[0-9a-f]{32}", re.ASCII)
+
+
+class Member(Protocol):
+    """What the hub needs of a consumer."""
+
+    connection: Connection
+    inbox: Inbox
+
+
+def group_name(name: str) -> str:
+    """The channel layer's name of a group: unchanged where Channels accepts it, else ``cs.<sha256[:32]>``.
+
+    Raises:
+        TypeError: the name is not a string.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"a group's name is a string, not {type(name).__name__}")
+    if _CHANNELS_GRAMMAR.fullmatch(name) and not _HASHED.fullmatch(name):
+        return name
+    return "cs." + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class LocalGroup:
+    """The members of one group in this process, and the channel by which the layer reaches all of them."""
+
+    __slots__ = ("channel", "listener", "members", "subscribed")
+
+    def __init__(self) -> None:
+        self.members: dict[Member, None] = {}
+        self.channel = ""
+        self.subscribed = False
+        self.listener: asyncio.Task[None] | None = None
+
+    def fan_out(self, text: str) -> None:
+        for member in list(self.members):
+            member.connection.post(text)
+
+    def deliver(self, event: dict[str, Any]) -> None:
+        for member in list(self.members):
+            member.inbox.put(dict(event))
+
+
+class Hub:
+    """The groups of one event loop on one channel layer."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self._id = token_hex(8)
+        self._groups: dict[str, LocalGroup] = {}
+        self._changing = asyncio.Lock()
+
+    async def join(self, member: Member, name: str) -> None:
+        """Add a member; the first one of a group subscribes this process."""
+        group = self._groups.setdefault(name, LocalGroup())
+        group.members[member] = None
+        if not group.subscribed:
+            await self._agree(name)
+
+    async def leave(self, member: Member, name: str) -> None:
+        """Remove a member; the last one of a group unsubscribes this process."""
+        group = self._groups.get(name)
+        if group is None:
+            return
+        group.members.pop(member, None)
+        if not group.members:
+            await self._agree(name)
+
+    async def broadcast(self, name: str, text: str) -> None:
+        """Send an encoded frame to every member: here directly, elsewhere through the layer."""
+        group = self._groups.get(name)
+        if group is not None:
+            group.fan_out(text)
+        await self._layer.group_send(name, {"type": BROADCAST, "text": text, "from": self._id})
+        # Members' frames leave before the next broadcast is queued, or a burst would look like a slow reader.
+        await asyncio.sleep(0)
+
+    async def _agree(self, name: str) -> None:
+        """Make the layer agree with who is here now; the lock keeps a late leave from undoing a new join."""
+        async with self._changing:
+            group = self._groups.get(name)
+            if group is None:
+                return
+            if group.members and not group.subscribed:
+                group.channel = await self._layer.new_channel("channels_secure.group")
+                await self._layer.group_add(name, group.channel)
+                group.subscribed = True
+                group.listener = spawn(listen(self._layer, group.channel, partial(self._receive, group)))
+            elif not group.members:
+                del self._groups[name]
+                if group.listener is not None:
+                    group.listener.cancel()
+                    await self._layer.group_discard(name, group.channel)
+
+    async def _receive(self, group: LocalGroup, event: dict[str, Any]) -> None:
+        if event.get("type") != BROADCAST:
+            group.deliver(event)
+        elif event.get("from") != self._id:
+            group.fan_out(event["text"])
+        await asyncio.sleep(0)
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Hub]] = WeakKeyDictionary()
+
+
+def hub(alias: str = DEFAULT_CHANNEL_LAYER) -> Hub:
+    """The hub of the running event loop for a channel layer.
+
+    Raises:
+        InvalidChannelLayerError: no such layer is configured.
+    """
+    hubs = _hubs.setdefault(asyncio.get_running_loop(), {})
+    if alias not in hubs:
+        layer = get_channel_layer(alias)
+        if layer is None:
+            raise InvalidChannelLayerError(f"groups need a channel layer: CHANNEL_LAYERS has no {alias!r}")
+        hubs[alias] = Hub(layer)
+    return hubs[alias]
+
+
+async def broadcast(name: str, content: Mapping[str, Any], *, alias: str = DEFAULT_CHANNEL_LAYER) -> None:
+    """Send a JSON message to every member of a group, from anywhere: a view, a task, a command."""
+    await hub(alias).broadcast(group_name(name), encode(content).decode())

@@ -1,0 +1,231 @@
+"""What a consumer class declares: its message types, prepared once per class into a plan that a message only looks up."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from channels_secure.conf import Settings
+from channels_secure.limits import Limits, limits_of
+from channels_secure.policy.messages import CONTROL_TYPES, MessageDecoder, Parsed, Refused
+from channels_secure.policy.rates import Rate
+from channels_secure.policy.schemas import Envelope, PayloadDecoder, envelop
+from channels_secure.policy.values import VALUE, ValueDecoder
+
+Permission = str | Callable[[Any, Any], Awaitable[bool]]
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
+
+MARK = "_channels_secure_declaration"
+MAX_TYPE_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What `@handles` says about a method, as the project wrote it."""
+
+    type: str
+    rate: str | None
+    cost: int
+    permission: Permission | None
+
+
+def handles(
+    type: str,  # noqa: A002 - the envelope's own word
+    *,
+    rate: str | None = None,
+    cost: int = 1,
+    permission: Permission | None = None,
+) -> Callable[[Method], Method]:
+    """Declare the handler of a message type; the annotation of its one parameter is the message's schema.
+
+    Args:
+        type: the envelope's `type` that it handles.
+        rate: how often one user (or address, if anonymous) may send it, for example ``"5/10s"``.
+        cost: how many units of the connection's and the user's message rates one message takes.
+        permission: a Django permission (``"chat.add_message"``), or ``async (consumer, message) -> bool``.
+
+    A declaration that cannot work is reported by the system check `channels_secure.E020`, and its consumer refuses
+    every connection.
+    """
+
+    def declare(method: Method) -> Method:
+        setattr(method, MARK, Declaration(type=type, rate=rate, cost=cost, permission=permission))
+        return method
+
+    return declare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A declared message type, ready to be called. `guarded` says that something must be asked before."""
+
+    type: str
+    call: Callable[[Any, Any], Awaitable[Any]]
+    key: str
+    rate: Rate | None
+    cost: int
+    permission: Permission | None
+    guarded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A consumer class under the settings in force.
+
+    `events` are the methods that a channel-layer event may name; `typed` tells classes with declared handlers from
+    those that take every JSON value.
+    """
+
+    limits: Limits
+    handlers: Mapping[str, Handler]
+    decode: Callable[[str], Parsed | Refused]
+    events: frozenset[str]
+    typed: bool
+
+
+class BadDeclaration(TypeError):
+    """A consumer class whose declarations cannot work; the message says which and why."""
+
+
+@lru_cache(maxsize=512)
+def plan_of(consumer: type, base: type, settings: Settings) -> Plan:
+    """Prepare a consumer class; `base` is the package's own consumer, whose methods no event may name.
+
+    Raises:
+        BadDeclaration: what the class declares cannot work.
+    """
+    try:
+        limits = limits_of(settings, consumer)
+    except ValueError as error:
+        raise BadDeclaration(f"{consumer.__qualname__}.{error}") from None
+    events = frozenset(_event_names(consumer, base))
+    handlers = _declared_handlers(consumer)
+    if not handlers:
+        return _plan_for_values(consumer, base, limits, events)
+    decode = _message_decoder(consumer, limits.max_message_depth).decode
+    return Plan(limits=limits, handlers=handlers, decode=decode, events=events, typed=True)
+
+
+def _declared_handlers(consumer: type) -> dict[str, Handler]:
+    handlers: dict[str, Handler] = {}
+    for name, declaration in declarations(consumer):
+        handler = _handler(consumer, name, declaration)
+        if handler.type in handlers:
+            raise BadDeclaration(f"{consumer.__qualname__}.{name}: {handler.type!r} has two handlers")
+        handlers[handler.type] = handler
+    return handlers
+
+
+def _message_decoder(consumer: type, max_depth: int) -> MessageDecoder:
+    envelopes: list[Envelope] = []
+    payloads: dict[str, PayloadDecoder] = {}
+    for name, declaration in declarations(consumer):
+        schema = _schema(consumer, name)
+        try:
+            if isinstance(schema, type) and issubclass(schema, msgspec.Struct):
+                envelopes.append(envelop(declaration.type, schema))
+            else:
+                payloads[declaration.type] = payload_decoder(schema)
+        except TypeError as error:
+            raise BadDeclaration(f"{consumer.__qualname__}.{name}: {error}") from None
+    return MessageDecoder(envelopes, payloads, max_depth=max_depth)
+
+
+def _plan_for_values(consumer: Any, base: Any, limits: Limits, events: frozenset[str]) -> Plan:
+    """A class without handlers: `receive_json` gets every value, or its own `receive` and `decode_json` the text."""
+    raw = consumer.receive is not base.receive or _function(consumer.decode_json) is not _function(base.decode_json)
+    controls = bool(consumer.control_frames) or limits.deadlines.heartbeat is not None
+    handler = Handler(
+        type=VALUE,
+        call=consumer.receive if raw else consumer.receive_json,
+        key="",
+        rate=None,
+        cost=1,
+        permission=None,
+        guarded=False,
+    )
+    decoder = ValueDecoder(max_depth=limits.max_message_depth, controls=controls, raw=raw)
+    return Plan(limits=limits, handlers={VALUE: handler}, decode=decoder.decode, events=events, typed=False)
+
+
+def _function(method: Any) -> Any:
+    return getattr(method, "__func__", method)
+
+
+def declarations(consumer: type) -> Iterator[tuple[str, Declaration]]:
+    """The declared methods of a class; an override keeps the declaration of the method it overrides."""
+    for name in dir(consumer):
+        for owner in consumer.__mro__:
+            declaration = getattr(vars(owner).get(name), MARK, None)
+            if declaration is not None:
+                yield name, declaration
+                break
+
+
+def _handler(consumer: type, name: str, declaration: Declaration) -> Handler:
+    where = f"{consumer.__qualname__}.{name}"
+    call = getattr(consumer, name)
+    if not inspect.iscoroutinefunction(call):
+        raise BadDeclaration(f"{where}: a handler is declared with `async def`")
+    kind = declaration.type
+    if not isinstance(kind, str) or not 0 < len(kind) <= MAX_TYPE_LENGTH or "\x00" in kind:
+        raise BadDeclaration(f"{where}: a message type is a string of 1 to {MAX_TYPE_LENGTH} characters")
+    if kind in CONTROL_TYPES:
+        raise BadDeclaration(f"{where}: {kind!r} is a control frame of the package")
+    if isinstance(declaration.cost, bool) or not isinstance(declaration.cost, int) or declaration.cost < 1:
+        raise BadDeclaration(f"{where}: cost is a whole number of at least 1")
+    try:
+        rate = None if declaration.rate is None else Rate.parse(declaration.rate)
+    except ValueError as error:
+        raise BadDeclaration(f"{where}: {error}") from None
+    return Handler(
+        type=kind,
+        call=call,
+        key=f"handler:{consumer.__module__}.{consumer.__qualname__}:{kind}",
+        rate=rate,
+        cost=declaration.cost,
+        permission=declaration.permission,
+        guarded=rate is not None or declaration.cost > 1 or declaration.permission is not None,
+    )
+
+
+def _schema(consumer: type, name: str) -> Any:
+    method = getattr(consumer, name)
+    where = f"{consumer.__qualname__}.{name}"
+    parameters = list(inspect.signature(method).parameters)
+    if len(parameters) != 2:
+        raise BadDeclaration(f"{where}: a handler takes exactly one parameter besides self, the message")
+    try:
+        hints = get_type_hints(method, include_extras=True)
+    except Exception as error:
+        raise BadDeclaration(f"{where}: its annotation cannot be read ({error})") from None
+    if parameters[1] not in hints:
+        raise BadDeclaration(f"{where}: annotate {parameters[1]!r}; the annotation is the message's schema")
+    return hints[parameters[1]]
+
+
+def payload_decoder(schema: Any) -> PayloadDecoder:
+    """The decoder of a schema that is no msgspec Struct: a pydantic model's own, else msgspec's.
+
+    Raises:
+        TypeError: msgspec cannot decode such a type.
+    """
+    if hasattr(schema, "__pydantic_validator__"):
+        from channels_secure.pydantic_schemas import PydanticDecoder
+
+        return PydanticDecoder(schema)
+    return msgspec.json.Decoder(schema)
+
+
+def _event_names(consumer: type, base: type) -> Iterator[str]:
+    """The methods that a channel-layer event may name: the project's own coroutines, never Channels' or ours."""
+    reserved = set(dir(base))
+    for name in dir(consumer):
+        if name.startswith("_") or name in reserved:
+            continue
+        method = getattr(consumer, name)
+        if inspect.iscoroutinefunction(method) and not hasattr(method, MARK):
+            yield name

@@ -1,0 +1,95 @@
+"""Channel-layer events for one consumer: one at a time, in order, and never while a message is being handled."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+logger = logging.getLogger("channels_secure")
+
+# As many as a Channels layer keeps for a channel by default; the oldest are the least useful.
+MAX_EVENTS = 100
+RETRY_FIRST, RETRY_LAST = 0.1, 2.0
+
+
+class Inbox:
+    """Delivers events while the message loop rests.
+
+    Args:
+        deliver: handles one event; must not raise.
+        is_busy: whether a message is being handled right now.
+    """
+
+    __slots__ = ("_deliver", "_delivering", "_events", "_is_busy", "_listener", "active")
+
+    def __init__(
+        self, deliver: Callable[[dict[str, Any]], Awaitable[None]], is_busy: Callable[[], bool]
+    ) -> None:
+        self._deliver = deliver
+        self._is_busy = is_busy
+        self._events: deque[dict[str, Any]] = deque()
+        self._delivering: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        # Whether there has ever been an event, so that sockets without any pay one look at a flag.
+        self.active = False
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Queue an event; when too many wait, the oldest is dropped and the log says so."""
+        if len(self._events) >= MAX_EVENTS:
+            self._events.popleft()
+            logger.warning("layer.event_dropped")
+        self._events.append(event)
+        self.active = True
+        self.resume()
+
+    def resume(self) -> None:
+        """Deliver what waits, unless a message is being handled."""
+        if self._events and not self._is_busy() and (self._delivering is None or self._delivering.done()):
+            self._delivering = asyncio.get_running_loop().create_task(self._drain())
+
+    async def rest(self) -> None:
+        """Wait until no event is being handled."""
+        if self._delivering is not None and not self._delivering.done():
+            await asyncio.wait({self._delivering})
+
+    def listen(self, layer: Any, channel: str) -> None:
+        """Begin to receive from a channel of the consumer's own; does nothing the second time."""
+        if self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(listen(layer, channel, self._receive))
+
+    def close(self) -> None:
+        """Stop listening and delivering."""
+        self._events.clear()
+        for task in (self._listener, self._delivering):
+            if task is not None:
+                task.cancel()
+
+    async def _receive(self, event: dict[str, Any]) -> None:
+        self.put(event)
+        # Handled before the next is taken off the layer, whose own capacity is the limit.
+        await self.rest()
+
+    async def _drain(self) -> None:
+        while self._events and not self._is_busy():
+            await self._deliver(self._events.popleft())
+
+
+async def listen(layer: Any, channel: str, receive: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    """Receive from a channel for ever; a layer that fails is asked again, later and later.
+
+    Channels ends the consumer at the first error of its layer, so that a blip of Redis closes every socket.
+    """
+    pause = RETRY_FIRST
+    while True:
+        try:
+            event = await layer.receive(channel)
+        except Exception as error:
+            if pause == RETRY_FIRST:
+                logger.warning("layer.failed", extra={"error": type(error).__name__})
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
+            pause = min(RETRY_LAST, pause * 2)
+            continue
+        pause = RETRY_FIRST
+        await receive(event)

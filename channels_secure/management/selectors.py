@@ -1,0 +1,48 @@
+"""What the commands that block and unblock have in common: whom they are about."""
+
+import re
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.core.management.base import CommandError
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]{1,10})([smhd]?)", re.ASCII)
+
+
+def add_selectors(parser: ArgumentParser) -> None:
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--user", help="A username, or the primary key of a user.")
+    subject.add_argument("--network", help="An address or network: 192.0.2.1, 192.0.2.0/24, 2001:db8::/64.")
+    parser.add_argument("--reason", default="", help="Why; for the audit trail.")
+
+
+def find_user(text: str) -> Any:
+    """The user with this username, else with this primary key.
+
+    Raises:
+        CommandError: there is none.
+    """
+    users = get_user_model()._base_manager
+    for name in (get_user_model().USERNAME_FIELD, "pk"):
+        try:
+            return users.get(**{name: text})
+        except (ObjectDoesNotExist, ValidationError, ValueError, OverflowError):
+            continue
+    raise CommandError(f"There is no user {text!r}.")
+
+
+def seconds_of(text: str) -> float | None:
+    """The seconds of ``"90"``, ``"15m"``, ``"1h"``, ``"7d"``; None for ``"forever"``.
+
+    Raises:
+        CommandError: it is none of these.
+    """
+    if text == "forever":
+        return None
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise CommandError(f"{text!r} is not a duration: write seconds, or 15m, 1h, 7d, or forever.")
+    return float(match[1]) * UNITS[match[2] or "s"]

@@ -1,0 +1,184 @@
+"""The edge around the ASGI call: one guard owns a connection from its first check to its last clean-up."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from django.conf import settings as django_settings
+
+from channels_secure import admission, events, faults, frames, supervisor
+from channels_secure.auth.session import open_session
+from channels_secure.auth.subprotocols import without_tokens
+from channels_secure.conf import Settings, get_settings
+from channels_secure.connection import Connection, Event, Receive, Send
+from channels_secure.connections import registry
+from channels_secure.guards import DEFAULT_GUARDS, Guard, admit
+from channels_secure.limits import limits_of
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.handshake import Handshake
+from channels_secure.policy.origins import OriginPolicy
+from channels_secure.stores import get_store
+
+Application = Callable[[Any, Receive, Send], Awaitable[Any]]
+
+
+class HandshakeMiddleware:
+    """Guards every WebSocket connection of an ASGI application; other scopes pass unchanged.
+
+    Args:
+        app: the application inside, usually a URLRouter.
+        guards: the checks before credentials, `channels_secure.guards.DEFAULT_GUARDS` unless given.
+    """
+
+    def __init__(self, app: Application, guards: Iterable[Guard] | None = None) -> None:
+        self.app = app
+        self.guards = DEFAULT_GUARDS if guards is None else tuple(guards)
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> Any:
+        if scope["type"] != "websocket":
+            return await self.app(scope, receive, send)
+        if (await receive())["type"] != "websocket.connect":
+            return None
+        settings = get_settings()
+        connection = Connection(
+            handshake=read_handshake(scope, settings),
+            scope=scope,
+            receive=receive,
+            send=send,
+            settings=settings,
+            limits=limits_of(settings),
+        )
+        await self._own(connection, scope)
+        return None
+
+    async def _own(self, connection: Connection, scope: Event) -> None:
+        """Run the connection to its end; whatever ends it, everything is released here, once."""
+        timer = connection.loop.call_later(
+            connection.settings.handshake_timeout, connection.sever, Denial(reason=Reason.HANDSHAKE_TIMEOUT)
+        )
+
+        def opened(connection: Connection) -> None:
+            timer.cancel()
+            events.accepted(connection)
+
+        connection.on_accept = opened
+        try:
+            await self._serve(connection, scope)
+        except asyncio.CancelledError:
+            if connection.severed_at is None and connection.task.cancelling():
+                raise
+            connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="CancelledError"))
+        finally:
+            timer.cancel()
+            await self._release(connection)
+
+    async def _serve(self, connection: Connection, scope: Event) -> None:
+        try:
+            denial = await self._admit(connection, scope)
+            if denial is not None:
+                connection.deny(denial)
+                return
+            await self.app(self._inner_scope(connection, scope), frames.Receiver(connection), connection.send)
+        except Exception as error:
+            faults.end(connection, error)
+
+    async def _admit(self, connection: Connection, scope: Event) -> Denial | None:
+        """The contract's order: cheap before dear, registration before what others may change meanwhile."""
+
+        def report(denial: Denial) -> None:
+            events.would_refuse(connection, denial)
+
+        denial = await admit(connection.handshake, self.guards, report if connection.settings.reports_only else None)
+        if denial is None:
+            denial = await admission.identify(connection)
+        if denial is not None:
+            return denial
+        registry().add(connection)
+        supervisor.current().ensure()
+        connection.offered = without_tokens(scope.get("subprotocols") or ())
+        connection.configure(connection.limits, get_store())
+        return await admission.confirm(connection, events.would_refuse)
+
+    @staticmethod
+    def _inner_scope(connection: Connection, scope: Event) -> Event:
+        """What the application sees: who it is, and no token."""
+        handshake, identity = connection.handshake, connection.identity
+        session = None if identity is None else identity.session
+        return {
+            **scope,
+            "headers": [
+                (name, value)
+                for name, value in scope["headers"]
+                if name not in (b"authorization", b"sec-websocket-protocol")
+            ],
+            "subprotocols": list(connection.offered),
+            "cookies": dict(handshake.cookies),
+            "session": open_session(handshake) if session is None else session,
+            "user": connection.user,
+            "channels_secure": connection,
+        }
+
+    @staticmethod
+    async def _release(connection: Connection) -> None:
+        try:
+            await connection.absorb_cancel()
+        finally:
+            try:
+                await connection.finish()
+            finally:
+                registry().discard(connection)
+                connection.budgets.close()
+                if connection.conduct.unrecorded:
+                    events.throttled(connection)
+                if connection.accepted:
+                    events.closed(connection)
+                elif connection.denial is not None:
+                    events.refused(connection, connection.denial)
+                supervisor.current().ensure()
+
+
+def read_handshake(scope: Event, settings: Settings) -> Handshake:
+    """The facts of a scope, read under the project's settings."""
+    return Handshake.from_scope(
+        scope,
+        proxies=settings.proxies,
+        secure_header=django_settings.SECURE_PROXY_SSL_HEADER,
+        assume_wss=settings.assume_wss,
+        use_forwarded_host=django_settings.USE_X_FORWARDED_HOST,
+    )
+
+
+def SecureMiddlewareStack(app: Application) -> HandshakeMiddleware:  # noqa: N802 - named as Channels names its stacks
+    """Everything: put it around the URLRouter of the WebSocket routes."""
+    return HandshakeMiddleware(app)
+
+
+class OriginValidator:
+    """The Origin check alone, for people who compose their own stack.
+
+    Args:
+        app: the application inside.
+        allowed_origins: as in the setting ALLOWED_ORIGINS; None means the setting.
+
+    Raises:
+        ValueError: a pattern is not an origin.
+    """
+
+    def __init__(self, app: Application, allowed_origins: Iterable[str] | None = None) -> None:
+        self.app = app
+        self.origins = None if allowed_origins is None else OriginPolicy.compile(allowed_origins)
+
+    async def __call__(self, scope: Event, receive: Receive, send: Send) -> Any:
+        if scope["type"] == "websocket" and not self._allows(scope):
+            await receive()
+            await send({"type": "websocket.close"})
+            return None
+        return await self.app(scope, receive, send)
+
+    def _allows(self, scope: Event) -> bool:
+        settings = get_settings()
+        handshake = read_handshake(scope, settings)
+        origins = settings.origins if self.origins is None else self.origins
+        if handshake.origin is None:
+            return False
+        return origins.allows(handshake.origin, host=handshake.host, secure=handshake.secure)

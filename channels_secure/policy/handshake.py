@@ -1,0 +1,192 @@
+"""The facts of a handshake, read once from the ASGI scope; what is wrong with it is a fact too, never an exception."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+from channels_secure.policy.addresses import Client, IPAddress, Proxies, resolve_client
+from channels_secure.policy.headers import (
+    MAX_CREDENTIAL_LENGTH,
+    MAX_VISIBLE,
+    Headers,
+    read_cookies,
+    read_headers,
+    read_single,
+    read_subprotocols,
+    read_text,
+    visible,
+)
+from channels_secure.policy.origins import MAX_ORIGIN_LENGTH, Origin, parse_host, parse_origin
+
+MAX_QUERY_BYTES = 16384
+MAX_QUERY_FIELDS = 64
+MAX_PATH_LENGTH = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Handshake:
+    """What a client asks for and how, before anything is decided.
+
+    Args:
+        path: as the server decoded it; show `safe_path` instead.
+        query: the values of each query parameter.
+        client: who connects.
+        origin: the page that opens the socket; None when the header is missing, malformed or repeated.
+        origin_text: the header made safe to show; None when there is none.
+        host: the Host header, or X-Forwarded-Host where the project says so.
+        secure: the connection is known to be encrypted.
+        user_agent: made safe to show.
+        authorization: the header as sent, cut at 16 kB.
+        cookies: of all Cookie headers; the last of equal names wins, as in Django.
+        subprotocols: what the client offers.
+        malformed: why the handshake is a bad request, for the audit trail; None when it is not.
+    """
+
+    path: str
+    client: Client
+    query: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    origin: Origin | None = None
+    origin_text: str | None = None
+    host: str | None = None
+    secure: bool = False
+    user_agent: str = ""
+    authorization: str | None = field(default=None, repr=False)
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    subprotocols: tuple[str, ...] = field(default=(), repr=False)
+    malformed: str | None = None
+
+    @classmethod
+    def from_scope(
+        cls,
+        scope: Mapping[str, Any],
+        *,
+        proxies: Proxies,
+        secure_header: tuple[str, str] | None = None,
+        assume_wss: bool = False,
+        use_forwarded_host: bool = False,
+    ) -> Self:
+        """Read a scope of any server.
+
+        Args:
+            proxies: whose headers about the client to believe.
+            secure_header: Django's SECURE_PROXY_SSL_HEADER; like `use_forwarded_host` believed from every peer until
+                proxies are declared, and then only from these.
+            assume_wss: the server ends TLS itself and does not say so, as Daphne.
+            use_forwarded_host: Django's USE_X_FORWARDED_HOST.
+        """
+        flaws: list[str] = []
+        ssl_name = _raw_name(secure_header[0]) if secure_header else b"x-forwarded-proto"
+        headers = read_headers(scope.get("headers", ()), (proxies.header, ssl_name), flaws)
+        client = _read_client(scope.get("client"), headers, proxies, flaws)
+        believed = client.trusted_proxy or not proxies.declared
+        origin, origin_text = _read_origin(headers.get(b"origin", ()))
+        user_agent = read_text(headers, b"user-agent", MAX_VISIBLE + 1, flaws)
+        secure = scope.get("scheme") == "wss" or assume_wss or (client.trusted_proxy and _forwarded_securely(headers))
+        if secure_header and believed and not secure:
+            secure = _first(headers.get(ssl_name, ())) == secure_header[1]
+        return cls(
+            path=_read_path(scope.get("path"), flaws),
+            client=client,
+            query=_read_query(scope.get("query_string", b""), flaws),
+            origin=origin,
+            origin_text=origin_text,
+            host=_read_host(headers, use_forwarded_host and believed, flaws),
+            secure=secure,
+            user_agent=visible(user_agent, ascii_only=True) if user_agent else "",
+            authorization=read_single(headers, b"authorization", MAX_CREDENTIAL_LENGTH, flaws),
+            cookies=read_cookies(headers.get(b"cookie", ()), flaws),
+            subprotocols=read_subprotocols(scope.get("subprotocols", ()), flaws),
+            malformed=flaws[0] if flaws else None,
+        )
+
+    @property
+    def address(self) -> IPAddress | None:
+        return self.client.address
+
+    @property
+    def peer(self) -> IPAddress | None:
+        return self.client.peer
+
+    @property
+    def origin_missing(self) -> bool:
+        return self.origin_text is None
+
+    @property
+    def safe_path(self) -> str:
+        return visible(self.path)
+
+    def query_values(self, name: str) -> tuple[str, ...]:
+        return self.query.get(name, ())
+
+
+def _raw_name(name: str) -> bytes:
+    """`HTTP_X_FORWARDED_PROTO`, as Django's settings write it, to `x-forwarded-proto`."""
+    return name.removeprefix("HTTP_").replace("_", "-").lower().encode("ascii", "replace")
+
+
+def _first(values: Sequence[bytes]) -> str | None:
+    return values[0].partition(b",")[0].decode("latin-1").strip() if values else None
+
+
+def _forwarded_securely(headers: Headers) -> bool:
+    # The rightmost value is the one that the trusted proxy wrote.
+    values = headers.get(b"x-forwarded-proto", (b"",))
+    return values[-1].rpartition(b",")[2].strip().lower() in (b"https", b"wss")
+
+
+def _read_path(path: Any, flaws: list[str]) -> str:
+    if not isinstance(path, str) or len(path) > MAX_PATH_LENGTH:
+        flaws.append("path missing or too long")
+        return path[:MAX_VISIBLE] if isinstance(path, str) else ""
+    return path
+
+
+def _read_client(raw: Any, headers: Headers, proxies: Proxies, flaws: list[str]) -> Client:
+    # None is a UNIX socket; everything else that is no text is no address either.
+    peer = raw[0] if isinstance(raw, (list, tuple)) and raw else None if raw is None else ""
+    peer = peer if peer is None or isinstance(peer, str) else ""
+    client = resolve_client(peer, headers.get(proxies.header, ()), proxies)
+    if flaws and not headers and client.trusted_proxy:
+        # The headers could not be read, so nobody knows who stands behind the proxy.
+        return replace(client, address=None, malformed=True)
+    if client.malformed:
+        flaws.append("no address from a trusted proxy")
+    return client
+
+
+def _read_origin(values: Sequence[bytes]) -> tuple[Origin | None, str | None]:
+    if not values:
+        return None, None
+    # A repeated header is no origin, whether the server keeps the lines apart or, as Daphne, joins them with a comma.
+    text = ",".join(value[: MAX_ORIGIN_LENGTH + 1].decode("latin-1") for value in values)
+    return (parse_origin(text) if len(values) == 1 else None), visible(text, ascii_only=True)
+
+
+def _read_host(headers: Headers, forwarded: bool, flaws: list[str]) -> str | None:
+    name = b"x-forwarded-host" if forwarded and b"x-forwarded-host" in headers else b"host"
+    if name != b"host" and len(headers.get(b"host", ())) > 1:
+        flaws.append("more than one host")
+    host = read_single(headers, name, MAX_ORIGIN_LENGTH + 1, flaws)
+    if host and parse_host(host) is None:
+        flaws.append(f"{name.decode('ascii')} that is no host")
+        return None
+    return host or None
+
+
+def _read_query(raw: Any, flaws: list[str]) -> dict[str, tuple[str, ...]]:
+    if not raw:
+        return {}
+    if not isinstance(raw, (bytes, str)) or len(raw) > MAX_QUERY_BYTES:
+        flaws.append("query too long")
+        return {}
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        flaws.append("too many query parameters")
+        return {}
+    query: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        query[name] = (*query.get(name, ()), value)
+    return query

@@ -1,0 +1,141 @@
+"""Schemas: what the payload of each message type looks like, prepared once per consumer class.
+
+A message is an envelope (`type`, `id`) around a payload. For a msgspec Struct the envelope is added to a derived
+class, so that one decode reads both; the user's class never sees the envelope.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from channels_secure.policy.decisions import FieldError
+from channels_secure.policy.wellformed import MAX_INTEGER
+
+Ref = str | int | None
+# An id comes back in an error frame, so its size is the client's to choose only up to here.
+MAX_ID_LENGTH = 64
+Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+_ID_FIELD = "envelope_id"
+
+
+class PayloadError(ValueError):
+    """A payload does not fit its schema; `errors` never repeat client input."""
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        self.errors = errors
+        super().__init__("the payload does not fit the schema")
+
+
+class PayloadDecoder(Protocol):
+    """Decodes a payload (JSON bytes without the envelope); raises msgspec.ValidationError or PayloadError."""
+
+    def decode(self, payload: bytes, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message type whose payload and envelope are read in one decode.
+
+    Args:
+        type: the message's `type`.
+        struct: the derived Struct that the decoder knows.
+        build: turns an instance of it into the user's own Struct.
+        reads_id: the name of the attribute that holds the message's `id`.
+        derives_id: whether that attribute is ours; False where the schema declares `id` itself.
+        keys: how many members the smallest valid message has, `id` not counted. A text with exactly as many colons
+            holds each required key once and nothing else, so it has neither duplicates nor unknown members.
+        plain: whether such a text can hold no number out of range and no deep nesting.
+    """
+
+    type: str
+    struct: type[msgspec.Struct]
+    build: Callable[[Any], Any]
+    reads_id: str
+    derives_id: bool
+    keys: int
+    plain: bool
+
+
+def envelop(name: str, schema: type[msgspec.Struct]) -> Envelope:
+    """Derive the Struct that reads the message type `name`.
+
+    Raises:
+        TypeError: the schema cannot be read from a JSON object with a `type`.
+    """
+    info = msgspec.inspect.type_info(schema)
+    if not isinstance(info, msgspec.inspect.StructType) or info.array_like:
+        raise TypeError("array_like Structs cannot be messages: a message is a JSON object")
+    own = {field.encode_name: field.name for field in info.fields}
+    if "type" in own:
+        raise TypeError("`type` belongs to the envelope: name the field otherwise")
+    fields: list[Any] = []
+    if "id" not in own:
+        fields.append((_ID_FIELD, Id | msgspec.UnsetType, msgspec.field(default=msgspec.UNSET, name="id")))
+    derived = msgspec.defstruct(
+        f"{schema.__name__}Message",
+        fields,
+        bases=(schema,),
+        tag=name,
+        tag_field="type",
+        kw_only=True,
+        # The true instance is built afterwards and runs its own __post_init__, once.
+        namespace={"__post_init__": _nothing} if hasattr(schema, "__post_init__") else None,
+        module=schema.__module__,
+    )
+    required = [field for field in info.fields if field.required]
+    return Envelope(
+        type=name,
+        struct=derived,
+        build=_builder(schema, [field.name for field in info.fields]),
+        reads_id=own.get("id", _ID_FIELD),
+        derives_id="id" not in own,
+        keys=1 + sum(1 + _required_keys(field.type) for field in required if field.encode_name != "id"),
+        plain=all(_is_plain(field.type) for field in required),
+    )
+
+
+def _nothing(self: Any) -> None:
+    """Stands in for the user's __post_init__ while the envelope is decoded."""
+
+
+def _builder(schema: type[msgspec.Struct], names: list[str]) -> Callable[[Any], Any]:
+    if not names:
+        return lambda message: schema()
+    read = attrgetter(*names)
+    if schema.__match_args__ != tuple(names):  # some are keyword-only
+        return lambda message: schema(**{name: getattr(message, name) for name in names})
+    if len(names) == 1:
+        return lambda message: schema(read(message))
+    return lambda message: schema(*read(message))
+
+
+def _required_keys(info: msgspec.inspect.Type) -> int:
+    """How many keys every valid value of this type has: a lower bound."""
+    if not isinstance(info, msgspec.inspect.StructType) or info.array_like:
+        return 0
+    tag = 0 if info.tag_field is None else 1
+    return tag + sum(1 + _required_keys(field.type) for field in info.fields if field.required)
+
+
+def _is_plain(info: msgspec.inspect.Type) -> bool:
+    """Whether no value of this type can hold a number out of range or nest at all."""
+    if isinstance(info, msgspec.inspect.IntType):
+        low = info.ge if info.ge is not None else info.gt
+        high = info.le if info.le is not None else info.lt
+        return low is not None and high is not None and low >= -MAX_INTEGER and high <= MAX_INTEGER
+    if isinstance(info, msgspec.inspect.UnionType):
+        return all(_is_plain(option) for option in info.types)
+    return isinstance(
+        info,
+        msgspec.inspect.StrType
+        | msgspec.inspect.BoolType
+        | msgspec.inspect.FloatType
+        | msgspec.inspect.NoneType
+        | msgspec.inspect.LiteralType
+        | msgspec.inspect.EnumType
+        | msgspec.inspect.DateTimeType
+        | msgspec.inspect.UUIDType,
+    )

@@ -1,0 +1,97 @@
+"""What JSON parsers disagree about, refused whatever the schema (RFC 7493, "I-JSON").
+
+msgspec lets some of it pass: the last of two equal keys wins, numbers in skipped members are not looked at, and a NUL
+character reaches a PostgreSQL text column. `find_flaw` is exact and slow (it parses again); callers go there only when
+a cheap test cannot rule a flaw out.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+# RFC 7493 section 2.2: beyond this an integer is not the same number in every language that reads it.
+MAX_INTEGER = 2**53 - 1
+DUPLICATE = "Duplicate key"
+TOO_DEEP = "Nested too deeply"
+BAD_NUMBER = "Number out of range"
+NUL = "Contains a NUL character"
+NOT_JSON = "Not valid JSON"
+
+# A number can be out of range only if it has a long run of digits or a three-digit exponent.
+_SUSPICIOUS_NUMBER = re.compile(r"[0-9]{16}|[eE][+-]?[0-9]{3}")
+
+
+class _Flaw(ValueError):
+    """Carries what is wrong out of the parser's hooks."""
+
+
+def is_suspicious(text: str, max_depth: int) -> bool:
+    """Whether numbers or nesting could break a limit; a cheap test that may be wrong only towards True."""
+    if text.count("[") + text.count("{") > max_depth:
+        return True
+    return _SUSPICIOUS_NUMBER.search(text) is not None
+
+
+def find_flaw(text: str, max_depth: int) -> str | None:
+    """Say in plain words what is wrong with a JSON text, or None."""
+    try:
+        return _walk(_loads(text), max_depth)
+    except _Flaw as flaw:
+        return str(flaw)
+    except RecursionError:
+        return TOO_DEEP
+    except ValueError:
+        return NOT_JSON
+
+
+def _loads(text: str) -> Any:
+    return json.loads(
+        text, object_pairs_hook=_distinct, parse_int=_integer, parse_float=_number, parse_constant=_constant
+    )
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise _Flaw(DUPLICATE)
+    return value
+
+
+def _integer(digits: str) -> int:
+    # int() of a long text takes quadratic time, so the length comes first.
+    if len(digits) > 17 or abs(number := int(digits)) > MAX_INTEGER:
+        raise _Flaw(BAD_NUMBER)
+    return number
+
+
+def _number(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise _Flaw(BAD_NUMBER)
+    return number
+
+
+def _constant(name: str) -> float:
+    raise _Flaw(BAD_NUMBER)
+
+
+def _walk(value: Any, max_depth: int) -> str | None:
+    """Breadth first, one level at a time, so that depth needs no recursion."""
+    level = [value]
+    depth = 0
+    while level:
+        below: list[Any] = []
+        for item in level:
+            if type(item) is str:
+                if "\x00" in item:
+                    return NUL
+            elif type(item) is dict:
+                below.extend(item)
+                below.extend(item.values())
+            elif type(item) is list:
+                below.extend(item)
+        depth += any(type(item) in (dict, list) for item in level)
+        if depth > max_depth:
+            return TOO_DEEP
+        level = below
+    return None

@@ -1,0 +1,18 @@
+"""What the package tells the project, and what its own processes tell themselves.
+
+The public signals send `connection_id`, `user`, `ip`, `path` and `reason`; those of blocks send `block` too, and the
+network as `ip`. They are sent robustly: Django logs a receiver that raises, and nobody else notices it. Receivers take
+`**kwargs`, because more facts may be added.
+"""
+
+from django.dispatch import Signal
+
+connection_accepted = Signal()
+connection_closed = Signal()
+handshake_denied = Signal()
+message_denied = Signal()
+block_created = Signal()
+block_lifted = Signal()
+
+# Sent in this process, in the committing thread, after every commit that changed blocks. Carries no facts.
+policy_changed = Signal()

@@ -1,0 +1,86 @@
+"""One pass over the live connections: close what is due, ping what is silent, cut what has been blocked."""
+
+import asyncio
+import logging
+import math
+import time
+
+from channels_secure import blocklist, events
+from channels_secure.connection import Connection, encode
+from channels_secure.connections import Registry
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.liveness import Act, next_act
+
+logger = logging.getLogger("channels_secure")
+
+# A pass lets others run after so many connections, some milliseconds of work.
+STRETCH = 2_000
+STUBBORN = 1.0
+
+
+async def sweep(connections: Registry, now: float) -> None:
+    """Do what is due at `now` on every connection."""
+    for number, connection in enumerate(connections, 1):
+        if connection.conduct.unrecorded:
+            events.throttled(connection)
+        if connection.ended:
+            _watch_leaving(connection, now)
+        else:
+            _look(connection, now)
+        if number % STRETCH == 0:
+            await asyncio.sleep(0)
+
+
+def _look(connection: Connection, now: float) -> None:
+    if connection.handler_since is not None:
+        # Frames wait while a handler runs: silence is ours, not the peer's.
+        connection.heard_at, connection.pinged_at = now, None
+    if not connection.accepted:
+        return
+    act = next_act(connection, connection.limits.deadlines, now)
+    if act is None:
+        return
+    if isinstance(act, Reason):
+        connection.sever(Denial(reason=act))
+    elif act is Act.PING:
+        connection.pinged_at = now
+        connection.post('{"type":"ping"}')
+    else:
+        _warn(connection, now)
+
+
+def _warn(connection: Connection, now: float) -> None:
+    connection.warned = True
+    if connection.speaks_frames and connection.expires_at is not None:
+        left = max(0, round(connection.expires_at - now))
+        connection.post(encode({"type": "token_expiring", "expires_in": left}).decode())
+
+
+def _watch_leaving(connection: Connection, now: float) -> None:
+    """Name the handler that swallows its cancellation: it also holds up a clean shutdown of the server."""
+    since = connection.severed_at
+    if since is not None and now - since > STUBBORN and not connection.leaving:
+        connection.severed_at = math.inf  # said once
+        logger.warning("handler.ignores_cancellation", extra={"connection_id": connection.id})
+
+
+def enforce_blocks(connections: Registry) -> None:
+    """Cut every connection whose user or address is blocked by the snapshot in force."""
+    snapshot = blocklist.current()
+    if snapshot is None:
+        return
+    for connection in connections:
+        denial = block_denial(connection, snapshot)
+        if denial is not None:
+            connection.sever(denial)
+
+
+def block_denial(connection: Connection, snapshot: "blocklist.Snapshot") -> Denial | None:
+    """Why the blocklist refuses a connection, or None."""
+    now = time.time()
+    hit = None
+    if connection.user_key is not None:
+        hit = snapshot.for_user(connection.user_key, now)
+    if hit is None and connection.handshake.address is not None and connection.address_key is not None:
+        hit = snapshot.for_address(connection.handshake.address, now)
+    return None if hit is None else blocklist.denial(hit, now)

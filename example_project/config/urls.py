@@ -1,0 +1,18 @@
+"""The example's pages."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+from rest_framework_simplejwt.views import TokenObtainPairView, TokenRefreshView
+
+from chat import views
+
+urlpatterns = [
+    path("", views.rooms, name="rooms"),
+    path("rooms/<slug:slug>/", views.room, name="room"),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("api/token/", TokenObtainPairView.as_view(), name="token"),
+    path("api/token/refresh/", TokenRefreshView.as_view(), name="token-refresh"),
+    path("admin/", admin.site.urls),
+]

@@ -1,0 +1,76 @@
+"""Takes the pictures of the README and the docs: runs the example and lets people and an operator meet in it."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from playwright.sync_api import Browser, Page, expect  # noqa: E402
+
+from tests.browser.example import (  # noqa: E402
+    Example,
+    Visitors,
+    block,
+    chromium_at,
+    fill_block,
+    find_chromium,
+    running_example,
+    say,
+    seed,
+)
+
+PICTURES = ROOT / "docs" / "_static" / "screenshots"
+WINDOW = {"width": 960, "height": 620}
+ADMIN_WINDOW = {"width": 1280, "height": 720}
+
+
+def main() -> None:
+    path = find_chromium()
+    if path is None:
+        sys.exit("Screenshots need Chromium: apt-get install chromium, or name one in CHROMIUM_PATH.")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory, chromium_at(path) as browser:
+        database = Path(directory, "db.sqlite3")
+        seed(database)
+        with running_example(database, Path(directory, "server.log")) as example:
+            photograph(browser, example)
+
+
+def photograph(browser: Browser, example: Example) -> None:
+    people = Visitors(browser=browser, example=example)
+    alice = people.arrive("alice", "/rooms/lobby/", viewport=WINDOW)
+    bob = people.arrive("bob", "/rooms/lobby/", viewport=WINDOW, color_scheme="dark")
+    for page in (alice, bob):
+        expect(page.get_by_role("status")).to_have_text("Connected")
+    talk(alice, bob)
+    bob.get_by_text("Try what the server refuses").click()
+    bob.get_by_role("button", name="12 messages at once").click()
+    expect(bob.get_by_role("alert")).to_contain_text("rate_limited")
+    take(alice, "chat")
+    take(bob, "chat-flood")
+    admin = people.arrive("admin", "/admin/channels_secure/block/add/", viewport=ADMIN_WINDOW)
+    fill_block(admin, "bob", "Floods the lobby")
+    take(admin, "admin-block")
+    block(admin, "bob", "Floods the lobby")
+    expect(bob.get_by_role("status")).to_contain_text("blocked")
+    take(bob, "chat-blocked")
+    admin.goto("/admin/channels_secure/auditevent/")
+    take(admin, "admin-audit")
+    people.leave()
+
+
+def talk(alice: Page, bob: Page) -> None:
+    for page, text in ((alice, "Hello, Bob!"), (bob, "Hi Alice. Is this thing safe?"), (alice, "Try it.")):
+        say(page, text)
+        for reader in (alice, bob):
+            expect(reader.get_by_role("log")).to_contain_text(text)
+
+
+def take(page: Page, name: str) -> None:
+    page.screenshot(path=PICTURES / f"{name}.png", animations="disabled")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""A Chromium for the folder, and a running example of its own for every test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser.example import Example, Visitors, chromium_at, copy_database, open_sessions, running_example, seed
+
+
+@pytest.fixture(scope="package")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One Chromium: Playwright's event loop must be gone before another folder's async tests start theirs."""
+    with chromium_at(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def seeded_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("seed") / "db.sqlite3"
+    seed(database)
+    return database
+
+
+@pytest.fixture(scope="package")
+def sessions(seeded_database: Path) -> dict[str, str]:
+    return open_sessions(seeded_database)
+
+
+@pytest.fixture
+def example(seeded_database: Path, sessions: dict[str, str], tmp_path: Path) -> Iterator[Example]:
+    """An example of the test's own, so that no test inherits another's rates and blocks; its log must stay clean."""
+    database = copy_database(seeded_database, tmp_path / "db.sqlite3")
+    with running_example(database, tmp_path / "server.log") as running:
+        yield running
+    assert running.complaints() == []
+
+
+@pytest.fixture
+def visitors(browser: Browser, example: Example, sessions: dict[str, str]) -> Iterator[Visitors]:
+    """People with browsers; whatever a test does, no page raises and no policy is violated."""
+    people = Visitors(browser=browser, example=example, sessions=sessions)
+    yield people
+    people.leave()
+    assert people.errors == []
+    assert people.violations() == []

@@ -1,0 +1,199 @@
+"""People in front of the example: they talk, they are refused and told why, and an operator throws one out."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.example import PASSWORD, Visitors, block, copy_database, running_example, say
+from tests.services import free_port
+
+pytestmark = pytest.mark.browser
+
+LOBBY = "/rooms/lobby/"
+
+
+def status(page: Page) -> Locator:
+    return page.get_by_role("status")
+
+
+def messages(page: Page) -> Locator:
+    return page.get_by_role("log", name="Messages").get_by_role("listitem")
+
+
+def refusal(page: Page) -> Locator:
+    return page.get_by_role("alert")
+
+
+def test_two_users_read_each_other_and_markup_stays_text(visitors: Visitors) -> None:
+    alice, bob = visitors.arrive("alice", LOBBY), visitors.arrive("bob", LOBBY)
+    for page in (alice, bob):
+        expect(status(page)).to_have_text("Connected")
+    say(alice, "Hello, Bob")
+    expect(messages(bob)).to_have_text(["alice Hello, Bob"])
+    say(bob, "<img src=x onerror=alert(1)> ✓ שלום")
+    for page in (alice, bob):
+        expect(messages(page)).to_have_text(["alice Hello, Bob", "bob <img src=x onerror=alert(1)> ✓ שלום"])
+    expect(alice.get_by_label("Your message")).to_be_focused()
+
+
+def test_what_is_said_in_one_room_is_not_heard_in_another(visitors: Visitors) -> None:
+    alice, bob = visitors.arrive("alice", LOBBY), visitors.arrive("bob", "/rooms/random/")
+    for page in (alice, bob):
+        expect(status(page)).to_have_text("Connected")
+    say(alice, "Only for the lobby")
+    say(bob, "Only for random")
+    expect(messages(alice)).to_have_text(["alice Only for the lobby"])
+    expect(messages(bob)).to_have_text(["bob Only for random"])
+
+
+def test_a_flood_is_refused_with_a_reason_and_a_time_and_the_socket_survives(visitors: Visitors) -> None:
+    alice, bob = visitors.arrive("alice", LOBBY), visitors.arrive("bob", LOBBY)
+    expect(status(bob)).to_have_text("Connected")
+    alice.get_by_text("Try what the server refuses").click()
+    alice.get_by_role("button", name="12 messages at once").click()
+    expect(refusal(alice)).to_contain_text("(rate_limited)")
+    expect(alice.locator("#retry")).to_have_text(re.compile(r"^Try again in \d s$"))
+    expect(messages(alice)).to_have_count(5)
+    expect(status(alice)).to_have_text("Connected")
+    say(bob, "Others may still talk")
+    expect(messages(alice).last).to_have_text("bob Others may still talk")
+    # Two seconds earn one more message: the same socket speaks again as soon as the page says so.
+    expect(refusal(alice)).to_be_empty(timeout=15_000)
+    say(alice, "Sorry")
+    expect(messages(bob).last).to_have_text("alice Sorry")
+
+
+def test_a_refused_message_is_back_in_the_field(visitors: Visitors) -> None:
+    page = visitors.arrive("alice", LOBBY)
+    for number in range(6):
+        expect(page.get_by_label("Your message")).to_have_value("")
+        say(page, f"Message {number}")
+    expect(refusal(page)).to_contain_text("(rate_limited)")
+    expect(page.get_by_label("Your message")).to_have_value("Message 5")
+
+
+@pytest.mark.parametrize(
+    ("button", "code", "detail"),
+    [
+        ("Not JSON", "invalid_message", ""),
+        ("An unknown type", "unknown_type", ""),
+        ("An empty text", "invalid_message", "text:"),
+        ("An unknown field", "invalid_message", ""),
+    ],
+)
+def test_nonsense_is_refused_by_name_and_the_socket_survives(
+    visitors: Visitors, button: str, code: str, detail: str
+) -> None:
+    page = visitors.arrive("alice", LOBBY)
+    page.get_by_text("Try what the server refuses").click()
+    page.get_by_role("button", name=button).click()
+    expect(refusal(page)).to_contain_text(f"({code})")
+    expect(refusal(page)).to_contain_text(detail)
+    say(page, "Still here")
+    expect(messages(page)).to_have_text(["alice Still here"])
+    expect(refusal(page)).to_be_empty()
+
+
+def test_binary_data_closes_the_socket_and_the_page_waits_to_be_asked(visitors: Visitors) -> None:
+    page = visitors.arrive("alice", LOBBY)
+    page.get_by_text("Try what the server refuses").click()
+    page.get_by_role("button", name="Binary data").click()
+    expect(status(page)).to_contain_text("(unsupported_data)")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    assert page.evaluate("window.sockets.length") == 1
+    page.get_by_role("button", name="Try again").click()
+    expect(status(page)).to_have_text("Connected")
+
+
+def test_a_page_that_goes_on_with_nonsense_is_closed_and_comes_back_when_it_may(visitors: Visitors) -> None:
+    page = visitors.arrive("alice", LOBBY)
+    expect(status(page)).to_have_text("Connected")
+    # Twenty refusals spend the error budget; the next one, refused by the connection's rate, is the last straw.
+    page.evaluate("for (let turn = 0; turn < 25; turn += 1) window.sockets[0].send('hello?')")
+    expect(status(page)).to_contain_text("(rate_limited)")
+    expect(page.locator("#wait")).to_have_text(re.compile(r"^Next try in \d+ (s|min)$"))
+    expect(status(page)).to_have_text("Connected", timeout=30_000)
+    assert page.evaluate("window.sockets.length") == 2
+
+
+def test_the_staff_room_lets_in_staff_only(visitors: Visitors) -> None:
+    alice, admin = visitors.arrive("alice", "/rooms/staff/"), visitors.arrive("admin", "/rooms/staff/")
+    expect(status(alice)).to_contain_text("(permission_denied)")
+    expect(alice.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    expect(status(admin)).to_have_text("Connected")
+    assert alice.evaluate("window.sockets.length") == 1
+
+
+def test_a_stranger_is_told_to_log_in_and_finds_the_way_back(visitors: Visitors) -> None:
+    page = visitors.arrive(path=LOBBY)
+    expect(status(page)).to_contain_text("(unauthenticated)")
+    assert page.evaluate("window.sockets.length") == 1
+    page.get_by_role("main").get_by_role("link", name="Log in").click()
+    page.get_by_label("Username").fill("alice")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(re.compile(f"{LOBBY}$"))
+    expect(status(page)).to_have_text("Connected")
+
+
+def test_who_logs_out_is_a_stranger_again(visitors: Visitors) -> None:
+    page = visitors.arrive("alice", LOBBY)
+    expect(status(page)).to_have_text("Connected")
+    page.get_by_role("button", name="Log out").click()
+    page.goto(LOBBY)
+    expect(status(page)).to_contain_text("(unauthenticated)")
+
+
+def test_the_admin_blocks_bob_who_is_cut_off_told_and_kept_out_until_the_block_is_lifted(visitors: Visitors) -> None:
+    bob, alice = visitors.arrive("bob", LOBBY), visitors.arrive("alice", LOBBY)
+    admin = visitors.arrive("admin", "/admin/")
+    for page in (bob, alice):
+        expect(status(page)).to_have_text("Connected")
+    block(admin, "bob", "Rude in the lobby")
+    expect(status(bob)).to_contain_text("(blocked)", timeout=2_000)
+    expect(bob.locator("#status")).to_have_attribute("data-state", "blocked")
+    bob.reload()
+    expect(status(bob)).to_contain_text("(blocked)")
+    expect(status(alice)).to_have_text("Connected")
+    say(alice, "Quiet at last")
+    expect(messages(alice)).to_have_text(["alice Quiet at last"])
+
+
+def test_a_page_with_nothing_but_a_jwt_chats_through_the_subprotocol(visitors: Visitors) -> None:
+    alice, stranger = visitors.arrive("alice", LOBBY), visitors.arrive()
+    expect(status(alice)).to_have_text("Connected")
+    chosen = stranger.evaluate(
+        """async (password) => {
+          const credentials = JSON.stringify({username: "bob", password});
+          const headers = {"Content-Type": "application/json"};
+          const answer = await fetch("/api/token/", {method: "POST", headers, body: credentials});
+          const {access} = await answer.json();
+          const url = location.origin.replace("http", "ws") + "/ws/chat/lobby/";
+          const socket = new WebSocket(url, ["channels-secure.v1", `channels-secure.bearer.${access}`]);
+          await new Promise((resolve) => socket.addEventListener("message", resolve, {once: true}));
+          socket.send(JSON.stringify({type: "chat.say", text: "With a token"}));
+          return socket.protocol;
+        }""",
+        PASSWORD,
+    )
+    assert chosen == "channels-secure.v1"
+    expect(messages(alice)).to_have_text(["bob With a token"])
+
+
+def test_the_page_comes_back_by_itself_when_the_server_does(
+    visitors: Visitors, seeded_database: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    page = visitors.arrive("alice")
+    database = copy_database(seeded_database, tmp_path / "second.sqlite3")
+    with running_example(database, tmp_path / "before.log", port=port) as before:
+        page.goto(before.url + LOBBY)
+        expect(status(page)).to_have_text("Connected")
+    expect(status(page)).not_to_have_text("Connected")
+    with running_example(database, tmp_path / "after.log", port=port) as after:
+        expect(status(page)).to_have_text("Connected", timeout=30_000)
+        say(page, "Back again")
+        expect(messages(page)).to_have_text(["alice Back again"])
+    assert before.complaints() == after.complaints() == []

