@@ -20,6 +20,8 @@ ARGS ?=
 # uv would first try a download that many networks refuse.
 export UV_PYTHON_DOWNLOADS = never
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Where it is set, as in many containers, each of the many processes that the tests start compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 # pyenv's shims run only those versions that PYENV_VERSION names; without pyenv this is empty and changes nothing.
 PYENV_VERSIONS = $(shell command -v pyenv >/dev/null && pyenv versions --bare 2>/dev/null | grep -E '^3\.1[1-9]\.[0-9]+$$' | paste -sd: -)
 WITH_ALL_PYTHONS = $(if $(PYENV_VERSIONS),PYENV_VERSION=$(PYENV_VERSIONS))

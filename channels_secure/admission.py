@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.signals import setting_changed
@@ -14,12 +15,12 @@ from django.utils.module_loading import import_string
 from channels_secure import blocklist
 from channels_secure.auth.base import Authenticator, Identity, combine
 from channels_secure.conf import get_settings
-from channels_secure.connection import Connection
 from channels_secure.connections import claim_slot
+from channels_secure.connections.connection import Connection
 from channels_secure.guards import REPORTABLE
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.stores import get_store
-from channels_secure.sweeping import block_denial
+from channels_secure.supervisor.sweeping import block_denial
 
 logger = logging.getLogger("channels_secure")
 
@@ -28,11 +29,10 @@ Report = Callable[[Connection, Denial], None]
 
 def default_authenticators() -> list[str]:
     """Sessions, and JSON Web Tokens where simplejwt is installed."""
-    try:
-        import rest_framework_simplejwt  # noqa: F401
-    except ImportError:
-        return ["channels_secure.auth.session.SessionAuthenticator"]
-    return ["channels_secure.auth.session.SessionAuthenticator", "channels_secure.auth.jwt.JWTAuthenticator"]
+    paths = ["channels_secure.auth.session.SessionAuthenticator"]
+    if find_spec("rest_framework_simplejwt") is not None:
+        paths.append("channels_secure.auth.jwt.JWTAuthenticator")
+    return paths
 
 
 @cache
@@ -46,7 +46,7 @@ setting_changed.connect(lambda **_: authenticators.cache_clear(), weak=False, di
 
 
 async def identify(connection: Connection) -> Denial | None:
-    """Evaluate all credentials; nobody's is an anonymous identity, held until the consumer says whether it takes any."""
+    """Evaluate all credentials; without any it is nobody, until the consumer says whether it takes anonymous users."""
     handshake = connection.handshake
     try:
         answers = [await authenticator.authenticate(handshake) for authenticator in authenticators()]

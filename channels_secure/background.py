@@ -11,8 +11,13 @@ logger = logging.getLogger("channels_secure")
 _errands: set[asyncio.Task[Any]] = set()
 
 
-def spawn(errand: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+def spawn(errand: Coroutine[Any, Any, Any]) -> None:
     """Run an errand as a task, keep it alive, and log what it raises."""
+    _ = start(errand)
+
+
+def start(errand: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """The same, for somebody who will look at the task."""
     task = asyncio.get_running_loop().create_task(errand)
     _errands.add(task)
     task.add_done_callback(_done)

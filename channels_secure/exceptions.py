@@ -1,8 +1,8 @@
 """The package's exceptions.
 
-    ChannelsSecureError
-    ├── Denied        raised by application code: refuse this handshake or this message
-    └── PeerGone      raised by the package out of `send()` after the socket has ended
+ChannelsSecureError
+├── Denied        raised by application code: refuse this handshake or this message
+└── PeerGone      raised by the package out of `send()` after the socket has ended
 """
 
 from channels_secure.policy.decisions import Denial, Reason

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
-from channels_secure import events, violations
-from channels_secure.connection import Connection, Event
+from channels_secure.connections import events, violations
+from channels_secure.connections.connection import Connection, Event
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import is_too_big
 

@@ -17,9 +17,9 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import get_channel_layer
 
-from channels_secure.background import spawn
-from channels_secure.connection import Connection, encode
-from channels_secure.inbox import Inbox, listen
+from channels_secure.background import start
+from channels_secure.connections.connection import Connection, encode
+from channels_secure.consumers.inbox import Inbox, listen
 
 BROADCAST = "channels_secure.broadcast"
 _CHANNELS_GRAMMAR = re.compile(r"[a-zA-Z0-9_.-]{1,99}", re.ASCII)
@@ -111,7 +111,7 @@ class Hub:
                 group.channel = await self._layer.new_channel("channels_secure.group")
                 await self._layer.group_add(name, group.channel)
                 group.subscribed = True
-                group.listener = spawn(listen(self._layer, group.channel, partial(self._receive, group)))
+                group.listener = start(listen(self._layer, group.channel, partial(self._receive, group)))
             elif not group.members:
                 del self._groups[name]
                 if group.listener is not None:

@@ -1,6 +1,6 @@
 """The end of a server process, for servers that speak ASGI's lifespan protocol (uvicorn, hypercorn; not Daphne).
 
-    application = ProtocolTypeRouter({"http": ..., "lifespan": lifespan, "websocket": ...})
+application = ProtocolTypeRouter({"http": ..., "lifespan": lifespan, "websocket": ...})
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +13,9 @@ from channels_secure.policy.decisions import Denial, Reason
 Event = MutableMapping[str, Any]
 
 
-async def lifespan(scope: Event, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]) -> None:
+async def lifespan(
+    scope: Event, receive: Callable[[], Awaitable[Event]], send: Callable[[Event], Awaitable[None]]
+) -> None:
     """An ASGI application: says goodbye to the sockets still open and writes what the audit trail still holds."""
     while True:
         event = await receive()

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.conf import settings as django_settings
 
-from channels_secure import admission, events, faults, frames, supervisor
+from channels_secure import admission, frames, supervisor
 from channels_secure.auth.session import open_session
 from channels_secure.auth.subprotocols import without_tokens
 from channels_secure.conf import Settings, get_settings
-from channels_secure.connection import Connection, Event, Receive, Send
-from channels_secure.connections import registry
+from channels_secure.connections import events, farewell, faults, registry
+from channels_secure.connections.connection import Connection, Event, Receive, Send
 from channels_secure.guards import DEFAULT_GUARDS, Guard, admit
 from channels_secure.limits import limits_of
 from channels_secure.policy.decisions import Denial, Reason
@@ -43,8 +43,8 @@ class HandshakeMiddleware:
         connection = Connection(
             handshake=read_handshake(scope, settings),
             scope=scope,
-            receive=receive,
-            send=send,
+            server_receive=receive,
+            server_send=send,
             settings=settings,
             limits=limits_of(settings),
         )
@@ -79,7 +79,7 @@ class HandshakeMiddleware:
                 connection.deny(denial)
                 return
             await self.app(self._inner_scope(connection, scope), frames.Receiver(connection), connection.send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
             faults.end(connection, error)
 
     async def _admit(self, connection: Connection, scope: Event) -> Denial | None:
@@ -121,10 +121,10 @@ class HandshakeMiddleware:
     @staticmethod
     async def _release(connection: Connection) -> None:
         try:
-            await connection.absorb_cancel()
+            await farewell.absorb_cancel(connection)
         finally:
             try:
-                await connection.finish()
+                await farewell.finish(connection)
             finally:
                 registry().discard(connection)
                 connection.budgets.close()

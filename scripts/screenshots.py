@@ -50,7 +50,7 @@ def photograph(browser: Browser, example: Example) -> None:
     expect(bob.get_by_role("alert")).to_contain_text("rate_limited")
     take(alice, "chat")
     take(bob, "chat-flood")
-    admin = people.arrive("admin", "/admin/channels_secure/block/add/", viewport=ADMIN_WINDOW)
+    admin = people.arrive("admin", viewport=ADMIN_WINDOW)
     fill_block(admin, "bob", "Floods the lobby")
     take(admin, "admin-block")
     block(admin, "bob", "Floods the lobby")

@@ -14,7 +14,12 @@ from django.conf import settings
 from django.core.management import call_command
 
 # Each of these needs the optional dependency that it is there for.
-NEEDS_AN_EXTRA = ("channels_secure.auth.jwt", "channels_secure.stores.redis", "channels_secure.testing")
+NEEDS_AN_EXTRA = (
+    "channels_secure.auth.jwt",
+    "channels_secure.stores.redis",
+    "channels_secure.testing",
+    "channels_secure.pytest_plugin",
+)
 
 CONTEXT_PROCESSORS = [
     "django.template.context_processors.request",

@@ -13,12 +13,12 @@ PACKAGE = ROOT / "channels_secure"
 # The table of docs/explanation/architecture.md. A new module is given its room here first.
 LAYERS: dict[int, frozenset[str]] = {
     0: frozenset({"policy"}),
-    1: frozenset({"exceptions", "conf", "readers"}),
-    2: frozenset({"stores", "models", "signals", "database", "migrations"}),
-    3: frozenset({"audit", "blocklist", "revocation", "auth"}),
-    4: frozenset({"guards", "connection", "connections", "farewell", "limits", "supervisor"}),
-    5: frozenset({"middleware", "consumers", "groups"}),
-    6: frozenset({"apps", "checks", "admin", "views", "urls", "management", "testing", "lifespan"}),
+    1: frozenset({"background", "conf", "exceptions", "readers"}),
+    2: frozenset({"database", "migrations", "models", "redaction", "signals", "stores"}),
+    3: frozenset({"audit", "auth", "blocklist", "limits", "revocation"}),
+    4: frozenset({"admission", "connections", "frames", "guards", "supervisor"}),
+    5: frozenset({"consumers", "groups", "middleware"}),
+    6: frozenset({"admin", "apps", "checks", "lifespan", "management", "pytest_plugin", "testing", "urls", "views"}),
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 
@@ -33,6 +33,7 @@ ONLY_IN = {
     "rest_framework_simplejwt": "auth/jwt.py",
     "rest_framework": "auth/jwt.py",
     "jwt": "auth/jwt.py",
+    "pydantic": "consumers/pydantic_schemas.py",
     "redis": "stores/redis.py",
     "channels_redis": "stores/redis.py",
 }

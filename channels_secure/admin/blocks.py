@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -71,7 +72,7 @@ class BlockAdmin(ModelAdmin):
         return ADD_FIELDS if obj is None else VIEW_FIELDS
 
     def get_form(self, request: HttpRequest, obj: Block | None = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change, **kwargs)
+        form: Any = super().get_form(request, obj, change, **kwargs)
         form.request = request
         return form
 
@@ -104,7 +105,7 @@ class BlockAdmin(ModelAdmin):
         address = parse_address(term)
         if address is not None:
             return queryset.filter(network__in=_networks_around(address)), False
-        name = f"user__{Block._meta.get_field('user').related_model.USERNAME_FIELD}"  # type: ignore[union-attr]
+        name = f"user__{get_user_model().USERNAME_FIELD}"
         return queryset.filter(Q(network=term) | Q(**{name: term})), False
 
     # Lifting ---------------------------------------------------------------------------------------------------------

@@ -1,24 +1,25 @@
 """Filters of the lists; none of them asks the database what there is to choose from."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from channels_secure.models import AuditEvent, Block
 from channels_secure.policy.decisions import Reason
 
 if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
+
     ModelAdmin = admin.ModelAdmin[Any]
+    Choices: TypeAlias = list[tuple[str, str | _StrPromise]]
 else:
     ModelAdmin = admin.ModelAdmin
-
-Choices = list[tuple[str, str | Promise]]
+    Choices = list
 
 
 class PeriodFilter(admin.SimpleListFilter):

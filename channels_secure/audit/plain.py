@@ -62,11 +62,11 @@ class _Plainer:
 
     def mapping(self, value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
-        for key, item in islice(value.items(), MAX_VALUES):
+        for key, item in value.items():
             if not self._spend():
                 plain[MARK] = True
                 break
-            plain[text(key, 64)] = self.any(item, levels - 1)
+            plain[text(key, 64)] = text(item) if type(item) is str else self.any(item, levels - 1)
         return plain
 
     def any(self, value: Any, levels: int) -> Any:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address
+from functools import lru_cache
 from typing import Any, TypedDict, Unpack
 
 from django.db import Error as DatabaseTrouble
@@ -168,10 +168,13 @@ def _row(kind: str, reason: str, settings: Settings, facts: Facts) -> Row:
 def _address(ip: str | IPAddress | None, ipv6_prefix: int) -> tuple[str, str]:
     """The address as text, and as what it is counted."""
     shown = plain.text(ip, 64) if isinstance(ip, str) else str(ip or "")
-    address = ip if isinstance(ip, IPv4Address | IPv6Address) else parse_address(shown)
-    if address is None or address.version == 4:
-        return shown, shown
-    return shown, bucket(address, ipv6_prefix)
+    return shown, _prefix(shown, ipv6_prefix)
+
+
+@lru_cache(maxsize=1024)
+def _prefix(shown: str, ipv6_prefix: int) -> str:
+    address = parse_address(shown)
+    return shown if address is None else bucket(address, ipv6_prefix)
 
 
 def _log(row: Row) -> None:

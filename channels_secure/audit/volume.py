@@ -52,10 +52,6 @@ class Row:
     waiting: bool = False
     stored: bool = False
 
-    @property
-    def key(self) -> Key:
-        return self.kind, self.reason, self.prefix, self.user_id
-
     def absorb(self, other: "Row") -> None:
         self.count += other.count
         self.last_at = max(self.last_at, other.last_at)
@@ -79,17 +75,21 @@ class Volume:
 
     def add(self, row: Row, capacity: int) -> bool:
         """Take one event; True when it became a row, False when it was added to one."""
-        is_full = len(self) >= capacity
-        self._turn(int(row.created_at // 60), is_full)
-        if len(self._pairs) < MAX_PAIRS:
-            self._pairs.add((row.kind, row.reason))
-        known = self._sums.get(row.key)
+        is_full = len(self._waiting) + self._under_way >= capacity
+        minute = int(row.created_at // 60)
+        if minute != self._minute:
+            self._turn(minute, is_full)
+        key = row.kind, row.reason, row.prefix, row.user_id
+        known = self._sums.get(key)
         if known is not None:
             return self._absorb(known, row)
+        pair = row.kind, row.reason
+        if pair not in self._pairs and len(self._pairs) < MAX_PAIRS:
+            self._pairs.add(pair)
         # Each kind and reason seen keeps a place for the row that sums it up, so that the cap holds.
         if is_full or self._rows + len(self._pairs) >= ROWS_PER_MINUTE:
-            return self._add_to_pair(row)
-        return self._add_row(row)
+            return self._add_to_pair(row, pair)
+        return self._add_row(row, key)
 
     def take(self) -> list[Row]:
         """The rows to write now, in order; `settle()` must follow."""
@@ -108,8 +108,6 @@ class Volume:
         self._waiting[:0] = again
 
     def _turn(self, minute: int, is_full: bool) -> None:
-        if minute == self._minute:
-            return
         self._minute = minute
         self._rows = 0
         self._singles.clear()
@@ -118,18 +116,17 @@ class Volume:
         # While nothing can be written, a new minute adds no rows: the unwritten sums go on.
         self._pair_sums = {pair: row for pair, row in self._pair_sums.items() if is_full and row.pk is None}
 
-    def _add_row(self, row: Row) -> bool:
+    def _add_row(self, row: Row, key: Key) -> bool:
         self._rows += 1
         if row.kind not in ALWAYS_SINGLE:
-            seen = self._singles.get(row.key, 0)
+            seen = self._singles.get(key, 0)
             if seen < SINGLES_PER_KEY:
-                self._singles[row.key] = seen + 1
+                self._singles[key] = seen + 1
             else:
-                self._sums[row.key] = _sum_of_key(row)
+                self._sums[key] = _sum_of_key(row)
         return self._queue(row)
 
-    def _add_to_pair(self, row: Row) -> bool:
-        pair = row.kind, row.reason
+    def _add_to_pair(self, row: Row, pair: Pair) -> bool:
         if pair not in self._pair_sums and len(self._pair_sums) >= MAX_PAIRS:
             pair = row.kind, ""
         known = self._pair_sums.get(pair)

@@ -15,6 +15,8 @@ from channels_secure.policy.handshake import Handshake
 MAX_TOKEN_BYTES = 8192
 # No padding, no whitespace: PyJWT would overlook both, and one token would have many spellings.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+# Only these separate; str.split() would take a no-break space too.
+_BLANKS = re.compile(r"[ \t]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,8 @@ def _examine(offer: Offer, handshake: Handshake) -> Offer | Denial:
 
 def _in_header(handshake: Handshake, schemes: Collection[str]) -> Sequence[str]:
     # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
-    words = (handshake.authorization or "").split(None, 1)
-    return ["".join(words[1:])] if words and words[0].lower() in schemes else []
+    scheme, *rest = _BLANKS.split((handshake.authorization or "").strip(" \t"), maxsplit=1)
+    return ["".join(rest)] if scheme.lower() in schemes else []
 
 
 def _in_subprotocol(handshake: Handshake, settings: Settings) -> Sequence[str]:

@@ -4,9 +4,10 @@ Handshakes and open sockets ask the process's `Snapshot`, which costs dictionary
 than the settings allow. `block()` and `unblock()` change the rows, in one transaction with the audit trail.
 """
 
+from channels_secure.blocklist import automatic, snapshot
 from channels_secure.blocklist.automatic import ablock_automatically, next_duration
 from channels_secure.blocklist.changes import ablock, aunblock, block, lift, unblock
-from channels_secure.blocklist.snapshot import Hit, Snapshot, age, current, denial, refresh, reset
+from channels_secure.blocklist.snapshot import Hit, Snapshot, age, current, denial, refresh
 
 __all__ = [
     "Hit",
@@ -24,3 +25,9 @@ __all__ = [
     "reset",
     "unblock",
 ]
+
+
+def reset() -> None:
+    """Forget what this process knows; for tests."""
+    snapshot.reset()
+    automatic.reset()

@@ -28,6 +28,12 @@ _under_way: set[str] = set()
 _allowance = Bucket(MOST)
 
 
+def reset() -> None:
+    """Forget what is under way and what was spent; for tests."""
+    _under_way.clear()
+    _allowance.tat = 0.0
+
+
 async def ablock_automatically(
     user: Any = None, address: str | IPAddress | None = None, reason: str = ""
 ) -> Block | None:

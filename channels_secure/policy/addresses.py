@@ -231,7 +231,7 @@ def _walk(forwarded: Sequence[bytes], proxies: Proxies) -> IPAddress | None:
     if sum(map(len, forwarded)) > MAX_FORWARDED_BYTES:
         return None
     # What is left over beyond the cap stays one entry with commas in it, which is no address.
-    entries = b",".join(forwarded).rsplit(b",", MAX_FORWARDED_ENTRIES)
+    entries = b",".join(forwarded).rsplit(b",", MAX_FORWARDED_ENTRIES - 1)
     if proxies.count is not None:
         return _entry(entries[-proxies.count]) if proxies.count <= len(entries) else None
     address = None

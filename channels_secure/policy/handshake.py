@@ -143,9 +143,9 @@ def _read_path(path: Any, flaws: list[str]) -> str:
 
 
 def _read_client(raw: Any, headers: Headers, proxies: Proxies, flaws: list[str]) -> Client:
-    # None is a UNIX socket; everything else that is no text is no address either.
-    peer = raw[0] if isinstance(raw, (list, tuple)) and raw else None if raw is None else ""
-    peer = peer if peer is None or isinstance(peer, str) else ""
+    first = raw[0] if isinstance(raw, (list, tuple)) and raw else ""
+    # No client at all is a UNIX socket; everything else that is no text is no address either.
+    peer = None if raw is None else first if isinstance(first, str) else ""
     client = resolve_client(peer, headers.get(proxies.header, ()), proxies)
     if flaws and not headers and client.trusted_proxy:
         # The headers could not be read, so nobody knows who stands behind the proxy.
@@ -178,7 +178,7 @@ def _read_query(raw: Any, flaws: list[str]) -> dict[str, tuple[str, ...]]:
     if not raw:
         return {}
     if not isinstance(raw, (bytes, str)) or len(raw) > MAX_QUERY_BYTES:
-        flaws.append("query too long")
+        flaws.append("query too long or unreadable")
         return {}
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     try:

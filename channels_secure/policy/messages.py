@@ -70,7 +70,7 @@ class MessageDecoder:
     def __init__(
         self, envelopes: Iterable[Envelope], payloads: Mapping[str, PayloadDecoder], *, max_depth: int
     ) -> None:
-        self._envelopes = {envelope.type: envelope for envelope in envelopes}
+        self._envelopes = {envelope.name: envelope for envelope in envelopes}
         self._by_struct: dict[type, Envelope | None] = {Ping: None, Pong: None}
         self._by_struct |= {envelope.struct: envelope for envelope in self._envelopes.values()}
         union: Any = Ping | Pong
@@ -111,7 +111,7 @@ class MessageDecoder:
             if flaw is not None:
                 return _invalid(flaw, ref=ref)
         try:
-            return envelope.type, ref, envelope.build(message)
+            return envelope.name, ref, envelope.build(message)
         except (ValueError, TypeError):
             return _invalid("Invalid value", ref=ref)
 
@@ -120,7 +120,7 @@ class MessageDecoder:
         if flaw is not None:
             return _invalid(flaw)
         ref = None if isinstance(message.id, msgspec.UnsetType) else message.id
-        return type(message).__struct_config__.tag, ref, message
+        return str(type(message).__struct_config__.tag), ref, message
 
     def _second_look(self, text: str, error: msgspec.ValidationError) -> Parsed | Refused:
         """The frame is JSON, perhaps, but not a message with a Struct: find out what it is."""

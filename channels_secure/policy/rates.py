@@ -57,7 +57,7 @@ class Bucket:
         self.holders = 0
 
     def take(self, now: float, cost: int = 1) -> float:
-        """Spend `cost` events at `now`: 0.0 when they conform, else the seconds until they will. A refusal spends nothing."""
+        """Spend `cost` events at `now`: 0.0 when they conform, else nothing, and the seconds until they will."""
         tat = self.tat
         tat = (tat if tat > now else now) + cost * self.increment
         excess = tat - now - self.tolerance

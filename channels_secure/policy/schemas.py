@@ -17,7 +17,8 @@ from channels_secure.policy.wellformed import MAX_INTEGER
 Ref = str | int | None
 # An id comes back in an error frame, so its size is the client's to choose only up to here.
 MAX_ID_LENGTH = 64
-Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+_Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | _Integer
 _ID_FIELD = "envelope_id"
 
 
@@ -40,7 +41,7 @@ class Envelope:
     """A message type whose payload and envelope are read in one decode.
 
     Args:
-        type: the message's `type`.
+        name: the message's `type`.
         struct: the derived Struct that the decoder knows.
         build: turns an instance of it into the user's own Struct.
         reads_id: the name of the attribute that holds the message's `id`.
@@ -50,7 +51,7 @@ class Envelope:
         plain: whether such a text can hold no number out of range and no deep nesting.
     """
 
-    type: str
+    name: str
     struct: type[msgspec.Struct]
     build: Callable[[Any], Any]
     reads_id: str
@@ -87,7 +88,7 @@ def envelop(name: str, schema: type[msgspec.Struct]) -> Envelope:
     )
     required = [field for field in info.fields if field.required]
     return Envelope(
-        type=name,
+        name=name,
         struct=derived,
         build=_builder(schema, [field.name for field in info.fields]),
         reads_id=own.get("id", _ID_FIELD),

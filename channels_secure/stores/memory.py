@@ -61,4 +61,3 @@ class MemoryStore:
         if len(self._buckets) >= self._max_keys:
             return self._overflow.setdefault(rate, Bucket(rate))
         return self._buckets.setdefault((key, rate), Bucket(rate))
-

@@ -158,9 +158,7 @@ class SecureCommunicator(WebsocketCommunicator):
             return Outcome(accepted=True, subprotocol=subprotocol)
         await self.wait(timeout)
         error, close = json.loads(events[0]["text"]), events[1]
-        return Outcome(
-            accepted=False, code=close["code"], reason=close["reason"], error=error, subprotocol=subprotocol
-        )
+        return Outcome(accepted=False, code=close["code"], reason=close["reason"], error=error, subprotocol=subprotocol)
 
     def _take_waiting(self) -> list[Any]:
         """The events that the application has sent without a pause in between."""

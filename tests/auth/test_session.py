@@ -28,13 +28,14 @@ authenticator = SessionAuthenticator()
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[str]:
+def engine(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """Run the test with each of Django's session engines."""
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{request.param}"
-    settings.SESSION_FILE_PATH = str(tmp_path)
-    vars(FileStore).get("_storage_path") and delattr(FileStore, "_storage_path")
+    # The engine keeps the setting on the class.
+    monkeypatch.setattr(FileStore, "_storage_path", str(tmp_path), raising=False)
     yield request.param
-    vars(FileStore).get("_storage_path") and delattr(FileStore, "_storage_path")
     cache.clear()
 
 

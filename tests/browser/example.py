@@ -9,11 +9,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from tests.services import accepts_connections, free_port, stop_process, wait_until_ready
 
@@ -188,12 +189,23 @@ def say(page: Page, text: str) -> None:
 
 
 def block(page: Page, username: str, reason: str) -> None:
-    """Block somebody in the admin, by its form."""
+    """Block somebody as an operator does who comes upon them in the audit trail."""
     fill_block(page, username, reason)
     page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("was added successfully")).to_be_visible()
 
 
 def fill_block(page: Page, username: str, reason: str) -> None:
-    page.goto("/admin/channels_secure/block/add/")
-    page.locator("[name=user]").select_option(label=username)
-    page.locator("[name=reason]").fill(reason)
+    link = page.get_by_role("link", name="Block this user").first
+    reload_until_there(page, f"/admin/channels_secure/auditevent/?q={username}", link)
+    link.click()
+    page.get_by_label("Reason").fill(reason)
+
+
+def reload_until_there(page: Page, path: str, locator: Locator) -> None:
+    """Look again until the audit trail has been written, which happens twice a second."""
+    deadline = time.monotonic() + 10
+    page.goto(path)
+    while not locator.is_visible() and time.monotonic() < deadline:
+        page.reload()
+    expect(locator).to_be_visible()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.example import PASSWORD, Visitors, block, copy_database, running_example, say
+from tests.browser.example import PASSWORD, Visitors, block, copy_database, reload_until_there, running_example, say
 from tests.services import free_port
 
 pytestmark = pytest.mark.browser
@@ -36,6 +36,21 @@ def test_two_users_read_each_other_and_markup_stays_text(visitors: Visitors) -> 
     for page in (alice, bob):
         expect(messages(page)).to_have_text(["alice Hello, Bob", "bob <img src=x onerror=alert(1)> ✓ שלום"])
     expect(alice.get_by_label("Your message")).to_be_focused()
+
+
+def test_an_operator_reads_in_the_audit_trail_who_was_refused_and_why(visitors: Visitors) -> None:
+    bob, admin = visitors.arrive("bob", LOBBY), visitors.arrive("admin")
+    bob.get_by_text("Try what the server refuses").click()
+    bob.get_by_role("button", name="12 messages at once").click()
+    expect(refusal(bob)).to_contain_text("(rate_limited)")
+    row = (
+        admin.get_by_role("row")
+        .filter(has_text="message.denied")
+        .filter(has_text="rate_limited")
+        .filter(has_text="bob")
+    )
+    reload_until_there(admin, "/admin/channels_secure/auditevent/", row.first)
+    expect(row.first).to_contain_text("/ws/chat/lobby/")
 
 
 def test_what_is_said_in_one_room_is_not_heard_in_another(visitors: Visitors) -> None:
@@ -159,6 +174,12 @@ def test_the_admin_blocks_bob_who_is_cut_off_told_and_kept_out_until_the_block_i
     expect(status(alice)).to_have_text("Connected")
     say(alice, "Quiet at last")
     expect(messages(alice)).to_have_text(["alice Quiet at last"])
+    admin.goto("/admin/channels_secure/block/")
+    admin.get_by_role("link", name="bob").click()
+    admin.get_by_role("button", name="Lift this block").click()
+    expect(admin.get_by_text("1 block was lifted.")).to_be_visible()
+    bob.get_by_role("button", name="Try again").click()
+    expect(status(bob)).to_have_text("Connected")
 
 
 def test_a_page_with_nothing_but_a_jwt_chats_through_the_subprotocol(visitors: Visitors) -> None:

@@ -8,18 +8,18 @@ handler that hangs can delay a decision.
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import InitVar, dataclass, field
 from secrets import token_hex
 from typing import Any
 
 import msgspec
 
-from channels_secure import farewell
 from channels_secure.auth.base import Identity
-from channels_secure.auth.subprotocols import SUBPROTOCOL
-from channels_secure.budgets import Budgets, Conduct
 from channels_secure.conf import Settings
+from channels_secure.connections import entrance, farewell
+from channels_secure.connections.budgets import Budgets, Conduct
+from channels_secure.connections.outbox import Outbox
 from channels_secure.exceptions import PeerGone
 from channels_secure.limits import Limits
 from channels_secure.policy.addresses import bucket
@@ -34,100 +34,72 @@ Send = Callable[[Event], Awaitable[None]]
 logger = logging.getLogger("channels_secure")
 encode = msgspec.json.encode
 
-# What a member that does not read may keep waiting before it is cut.
-MAX_WAITING_FRAMES = 64
-MAX_WAITING_CHARACTERS = 1 << 20
 # Servers' `send` does not suspend while their buffers have room, so a busy sender would starve the loop.
 YIELD_MASK = 63
 
 
+def own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a connection is made inside the task that serves it")
+    return task
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False, kw_only=True)
 class Connection:
-    """The life of one socket, from the handshake's first check to the last frame; lives in ``scope["channels_secure"]``.
+    """The life of one socket, from its handshake's first check to its last frame; in ``scope["channels_secure"]``.
 
     Times are seconds of the monotonic clock. `id` is random and safe to show.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "accepted",
-        "address_key",
-        "budgets",
-        "close_code",
-        "close_reason",
-        "denial",
-        "codes_limited",
-        "conduct",
-        "disconnect_code",
-        "ended",
-        "expires_at",
-        "extensions",
-        "goodbye",
-        "handler_since",
-        "handshake",
-        "heard_at",
-        "id",
-        "identity",
-        "leaving",
-        "limits",
-        "loop",
-        "offered",
-        "on_accept",
-        "opened_at",
-        "pinged_at",
-        "poster",
-        "received",
-        "sending",
-        "sending_since",
-        "sent",
-        "server_receive",
-        "server_send",
-        "settings",
-        "severed_at",
-        "speaks_frames",
-        "task",
-        "waiting",
-        "waiting_characters",
-        "warned",
-    )
+    handshake: Handshake
+    scope: InitVar[Event]
+    server_receive: Receive
+    server_send: Send
+    settings: Settings
+    limits: Limits
+    id: str = field(default_factory=lambda: token_hex(8))
+    task: asyncio.Task[Any] = field(default_factory=own_task)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    budgets: Budgets = field(default_factory=Budgets)
+    conduct: Conduct = field(default_factory=Conduct)
+    on_accept: Callable[["Connection"], None] | None = None
+    extensions: Mapping[str, Any] = field(init=False)
+    codes_limited: bool = field(init=False)
+    address_key: str | None = field(init=False)
+    identity: Identity | None = None
+    offered: tuple[str, ...] = ()
+    # Timestamps for `policy.liveness`.
+    opened_at: float = field(default_factory=time.monotonic)
+    heard_at: float = 0.0
+    pinged_at: float | None = None
+    handler_since: float | None = None
+    sending_since: float | None = None
+    expires_at: float | None = None
+    warned: bool = False
+    speaks_frames: bool = False
+    # How far it has come. `ended` says that the application can send no more, `leaving` that it has returned.
+    accepted: bool = False
+    ended: bool = False
+    severed_at: float | None = None
+    leaving: bool = False
+    denial: Denial | None = None
+    close_code: int | None = None
+    close_reason: str = ""
+    disconnect_code: int | None = None
+    goodbye: asyncio.Task[None] | None = None
+    outbox: Outbox | None = None
+    sending: int = 0
+    sent: int = 0
+    received: int = 0
 
-    def __init__(
-        self, *, handshake: Handshake, scope: Event, receive: Receive, send: Send, settings: Settings, limits: Limits
-    ) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a connection is made inside the task that serves it")
-        self.task: asyncio.Task[Any] = task
-        self.loop = asyncio.get_running_loop()
-        self.handshake = handshake
-        self.extensions: Any = scope.get("extensions") or {}
+    def __post_init__(self, scope: Event) -> None:
+        self.extensions = scope.get("extensions") or {}
         # Daphne is the one server whose scope has no extensions; it raises on 1001, 1008 and their like.
         self.codes_limited = "asgi" in scope and not self.extensions
-        self.server_receive, self.server_send = receive, send
-        self.settings, self.limits = settings, limits
-        self.id = token_hex(8)
-        self.identity: Identity | None = None
-        address = None if handshake.client.undeclared_proxy else handshake.address
-        self.address_key = None if address is None else bucket(address, settings.ipv6_prefix)
-        self.offered: tuple[str, ...] = ()
-        self.opened_at = self.heard_at = time.monotonic()
-        self.pinged_at: float | None = None
-        self.handler_since: float | None = None
-        self.sending_since: float | None = None
-        self.expires_at: float | None = None
-        self.warned = self.speaks_frames = False
-        self.accepted = self.ended = self.leaving = False
-        self.severed_at: float | None = None
-        self.budgets = Budgets()
-        self.conduct = Conduct()
-        self.denial: Denial | None = None
-        self.close_code: int | None = None
-        self.close_reason = ""
-        self.disconnect_code: int | None = None
-        self.goodbye: asyncio.Task[None] | None = None
-        self.poster: asyncio.Task[None] | None = None
-        self.waiting: deque[str] | None = None
-        self.waiting_characters = self.sending = self.sent = self.received = 0
-        self.on_accept: Callable[[Connection], None] | None = None
+        address = None if self.handshake.client.undeclared_proxy else self.handshake.address
+        self.address_key = None if address is None else bucket(address, self.settings.ipv6_prefix)
+        self.heard_at = self.opened_at
 
     def __repr__(self) -> str:
         return f"<Connection {self.id}>"
@@ -201,62 +173,30 @@ class Connection:
         """Send a text without waiting for it, for broadcasts; a peer that reads too slowly is cut."""
         if self.ended or not self.accepted:
             return
-        if self.waiting is None:
-            self.waiting = deque()
-        self.waiting.append(text)
-        self.waiting_characters += len(text)
-        if self.poster is None or self.poster.done():
-            self.poster = self.loop.create_task(self._post_waiting(self.waiting))
-        elif len(self.waiting) > MAX_WAITING_FRAMES or self.waiting_characters > MAX_WAITING_CHARACTERS:
-            self.waiting.clear()
+        if self.outbox is None:
+            self.outbox = Outbox(self)
+        if not self.outbox.put(text):
             self.sever(Denial(reason=Reason.SLOW_CONSUMER, detail="broadcasts were not read"))
-
-    async def _post_waiting(self, waiting: deque[str]) -> None:
-        try:
-            while waiting and not self.ended:
-                text = waiting.popleft()
-                self.waiting_characters -= len(text)
-                await self.transmit({"type": "websocket.send", "text": text})
-        except PeerGone:
-            waiting.clear()
 
     async def send_frame(self, frame: dict[str, Any]) -> None:
         """Send one of the package's own frames as JSON."""
         if not self.ended:
             await self.transmit({"type": "websocket.send", "text": encode(frame).decode()})
 
-    def anonymous_denial(self) -> Denial | None:
-        """Why an anonymous identity may not enter, for a consumer that has now said whether it takes any."""
-        if self.identity is None or not self.identity.is_anonymous:
-            return None
-        if not self.limits.allow_anonymous:
-            return Denial(reason=Reason.UNAUTHENTICATED)
-        if self.handshake.origin_missing and self.settings.allow_missing_origin != "always":
-            return Denial(reason=Reason.ORIGIN_MISSING, visible=False)
-        return None
-
     async def _accept(self, event: Event) -> None:
         if self.accepted:
             raise RuntimeError("the connection has been accepted already")
-        denial = self.anonymous_denial()
+        denial = entrance.anonymous_denial(self)
         if denial is not None:
             self.deny(denial)
             raise PeerGone
-        event = {**event, "subprotocol": self._choose_subprotocol(event.get("subprotocol"))}
+        event = {**event, "subprotocol": entrance.choose_subprotocol(self, event.get("subprotocol"))}
         await self.transmit(event)
         self.accepted = True
         self.sent = 0
         self.heard_at = time.monotonic()
         if self.on_accept is not None:
             self.on_accept(self)
-
-    def _choose_subprotocol(self, chosen: str | None) -> str | None:
-        """The application's choice wins; one that was not offered would break the handshake (RFC 6455 section 4.1)."""
-        if chosen is not None and chosen in self.offered:
-            return chosen
-        if chosen is not None:
-            logger.warning("subprotocol.not_offered", extra={"connection_id": self.id})
-        return SUBPROTOCOL if SUBPROTOCOL in self.handshake.subprotocols else None
 
     async def _close(self, code: Any, reason: Any) -> None:
         if not self.accepted:
@@ -293,29 +233,3 @@ class Connection:
             self.ended = True
             self.severed_at = time.monotonic()
             self.task.cancel()
-
-    async def absorb_cancel(self) -> None:
-        """Take back the cancellation that `sever` asked for, whether it has arrived yet or not.
-
-        The task belongs to the server: uvicorn logs a traceback when our cancellation leaves it, and a second one, the
-        server's own, has to stay in force.
-        """
-        if self.severed_at is None or not self.task.cancelling():
-            return
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            pass
-        if self.task.uncancel():
-            raise asyncio.CancelledError
-
-    async def finish(self) -> None:
-        """Wait for the goodbye, though not for a peer that does not read it, and let go of the socket."""
-        self.leaving = self.ended = True
-        try:
-            if self.goodbye is not None:
-                await asyncio.wait({self.goodbye}, timeout=farewell.grace(self))
-        finally:
-            for task in (self.goodbye, self.poster):
-                if task is not None:
-                    task.cancel()

@@ -8,10 +8,13 @@ from django.dispatch import Signal
 from channels_secure import audit, blocklist, signals
 from channels_secure.background import spawn
 from channels_secure.conf import get_settings
-from channels_secure.connection import Connection
+from channels_secure.connections.connection import Connection
 from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.rates import Rate
 from channels_secure.stores import get_store
+from channels_secure.stores.base import Store
 
+ONE_ATTEMPT = Rate(1, 60.0)
 CREDENTIAL_REASONS = frozenset(
     {Reason.INVALID_CREDENTIALS, Reason.AMBIGUOUS_CREDENTIALS, Reason.CREDENTIALS_EXPIRED, Reason.CREDENTIALS_REVOKED}
 )
@@ -83,11 +86,19 @@ def strike(connection: Connection) -> None:
         return
     store = get_store()
     # The budget is one smaller than the setting, so that the strike which completes the number blocks.
-    limiter = store.hold(f"strike:{key}", rate.less_one())
-    waits = limiter.take(time.monotonic())
-    store.release(limiter)
-    if waits or rate.amount == 1:
+    if rate.amount > 1 and not _spends(store, f"strike:{key}", rate.less_one()):
+        return
+    # Those who are never blocked, staff among them, must not order a query with every strike.
+    if not _spends(store, f"block:{key}", ONE_ATTEMPT):
         spawn(_block(connection))
+
+
+def _spends(store: Store, key: str, rate: Rate) -> bool:
+    """Take one unit of a budget that no socket keeps; whether it was spent already."""
+    limiter = store.hold(key, rate)
+    wait = limiter.take(time.monotonic())
+    store.release(limiter)
+    return wait > 0
 
 
 async def _block(connection: Connection) -> None:

@@ -24,9 +24,7 @@ class Inbox:
 
     __slots__ = ("_deliver", "_delivering", "_events", "_is_busy", "_listener", "active")
 
-    def __init__(
-        self, deliver: Callable[[dict[str, Any]], Awaitable[None]], is_busy: Callable[[], bool]
-    ) -> None:
+    def __init__(self, deliver: Callable[[dict[str, Any]], Awaitable[None]], is_busy: Callable[[], bool]) -> None:
         self._deliver = deliver
         self._is_busy = is_busy
         self._events: deque[dict[str, Any]] = deque()
@@ -85,7 +83,7 @@ async def listen(layer: Any, channel: str, receive: Callable[[dict[str, Any]], A
     while True:
         try:
             event = await layer.receive(channel)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - layers raise what their clients do
             if pause == RETRY_FIRST:
                 logger.warning("layer.failed", extra={"error": type(error).__name__})
             await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret

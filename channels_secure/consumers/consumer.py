@@ -11,20 +11,19 @@ from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import get_channel_layer
 
-from channels_secure import database, faults, violations
 from channels_secure.conf import get_settings
-from channels_secure.connection import Connection, Event, Receive, Send
+from channels_secure.connections import entrance, faults, violations
+from channels_secure.connections.connection import Connection, Event, Receive, Send
+from channels_secure.consumers import dispatch
+from channels_secure.consumers.handlers import BadDeclaration, Plan, plan_of
+from channels_secure.consumers.inbox import Inbox
 from channels_secure.exceptions import Denied, PeerGone
-from channels_secure.frames import YIELD_MASK, reports
+from channels_secure.frames import YIELD_MASK
 from channels_secure.groups import BROADCAST, group_name, hub
-from channels_secure.handlers import BadDeclaration, Handler, Plan, handles, plan_of
-from channels_secure.inbox import Inbox
 from channels_secure.policy.decisions import Denial, Reason
-from channels_secure.policy.messages import Parsed, Refused, is_too_big
+from channels_secure.policy.messages import Refused
 from channels_secure.policy.schemas import Ref
 from channels_secure.stores import get_store
-
-__all__ = ["SecureJsonConsumer", "handles"]
 
 logger = logging.getLogger("channels_secure")
 
@@ -88,7 +87,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="scope['user'] was replaced"))
             return
         try:
-            self._plan = plan_of(type(self), SecureJsonConsumer, get_settings())
+            self._plan = plan_of(type(self), SecureJsonConsumer, get_settings())  # type: ignore[arg-type]
         except BadDeclaration as error:
             logger.error("consumer.misdeclared: %s", error)
             connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="the consumer class cannot work"))
@@ -111,7 +110,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
     async def _live(self, connection: Connection) -> None:
         entered = False
         try:
-            denial = connection.anonymous_denial()
+            denial = entrance.anonymous_denial(connection)
             if denial is None and not await self.authorize():
                 denial = Denial(reason=Reason.PERMISSION_DENIED, detail="authorize")
             if denial is not None:
@@ -122,7 +121,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             await self._loop(connection, self._plan)
         except StopConsumer:
             return
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
             faults.end(connection, error)
         finally:
             if entered:
@@ -140,7 +139,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
 
     async def _loop(self, connection: Connection, plan: Plan) -> None:
         """Every message passes here: read, check, dispatch, one at a time and in order."""
-        receive, read, handlers, inbox = connection.server_receive, self._read, plan.handlers, self.inbox
+        receive, handlers, inbox = connection.server_receive, plan.handlers, self.inbox
         while not connection.ended:
             event = await receive()
             if event["type"] != "websocket.receive":
@@ -150,14 +149,14 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             connection.received += 1
             if not connection.received & YIELD_MASK:
                 await asyncio.sleep(0)
-            parsed = read(event, now)
-            if type(parsed) is not tuple:
-                await violations.answer(connection, parsed.denial, parsed.ref)  # type: ignore[union-attr]
+            parsed = dispatch.read(connection, plan, event, now)
+            if isinstance(parsed, Refused):
+                await violations.answer(connection, parsed.denial, parsed.ref)
                 continue
             kind, ref, message = parsed
             handler = handlers.get(kind)
             if handler is None or handler.guarded:
-                handler = await self._admit(handler, parsed, now)
+                handler = await dispatch.admit(self, handler, parsed, now)
                 if handler is None:
                     continue
             if inbox.active:
@@ -165,62 +164,11 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             connection.handler_since = now
             try:
                 await handler.call(self, message)
-            except (Exception, SystemExit, asyncio.CancelledError) as error:
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - answered below
                 await self._failed(error, ref)
             connection.handler_since = None
             if inbox.active:
                 inbox.resume()
-
-    def _read(self, event: Event, now: float) -> Parsed | Refused:
-        """Rate before size before parsing; every frame is charged, malformed ones too."""
-        connection, plan = self.connection, self._plan
-        for limiter in connection.budgets.limiters:
-            wait = limiter.take(now)
-            if wait:
-                denial = Denial(reason=Reason.RATE_LIMITED, retry_after=wait)
-                if reports(connection, denial):
-                    break
-                return Refused(denial)
-        text = event.get("text")
-        if text is None:
-            return Refused(Denial(reason=Reason.UNSUPPORTED_DATA))
-        limit = plan.limits.max_message_size
-        if len(text) * 4 > limit and is_too_big(text, limit):
-            denial = Denial(reason=Reason.MESSAGE_TOO_BIG)
-            if not reports(connection, denial):
-                return Refused(denial)
-        return plan.decode(text)
-
-    async def _admit(self, handler: Handler | None, parsed: Parsed, now: float) -> Handler | None:
-        """Ask what a handler wants asked first, or answer one of the package's own frames."""
-        kind, ref, message = parsed
-        if handler is None:
-            if kind == "ping":
-                await self.connection.send_frame({"type": "pong"} if ref is None else {"type": "pong", "ref": ref})
-            return None
-        denial = self._over_rate(handler, now)
-        if denial is None or reports(self.connection, denial):
-            denial = None if await self._permits(handler, message) else Denial(reason=Reason.PERMISSION_DENIED)
-        if denial is None:
-            return handler
-        await violations.answer(self.connection, denial, ref)
-        return None
-
-    def _over_rate(self, handler: Handler, now: float) -> Denial | None:
-        connection = self.connection
-        wait = connection.budgets.charge(now, handler.cost - 1) if handler.cost > 1 else 0.0
-        if not wait and handler.rate is not None:
-            subject = connection.subject_key or f"connection:{connection.id}"
-            wait = connection.budgets.hold(f"{handler.key}:{subject}", handler.rate).take(now)
-        return Denial(reason=Reason.RATE_LIMITED, retry_after=wait) if wait else None
-
-    async def _permits(self, handler: Handler, message: Any) -> bool:
-        permission = handler.permission
-        if permission is None:
-            return True
-        if isinstance(permission, str):
-            return await database.run(self.connection.user.has_perm, permission)
-        return bool(await permission(self, message))
 
     async def _deliver(self, event: dict[str, Any]) -> None:
         """One event of the channel layer; only the project's own methods can be named by it."""
@@ -235,7 +183,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         connection.handler_since = time.monotonic()
         try:
             await getattr(self, name)(event)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`
             await self._failed(error, None)
         finally:
             connection.handler_since = None
@@ -273,5 +221,5 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         for group in self._joined:
             try:
                 await hub(self.channel_layer_alias).leave(self, group)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the layer's trouble must not keep a socket from ending
                 logger.warning("layer.failed", extra={"error": type(error).__name__})

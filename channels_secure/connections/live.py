@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from weakref import WeakKeyDictionary
 
-from channels_secure.connection import Connection
+from channels_secure.connections.connection import Connection
 from channels_secure.policy.decisions import Denial, Reason
 
 # Insertion order is age, and a dict is the ordered set of the standard library.

@@ -1,4 +1,4 @@
-"""What a consumer class declares: its message types, prepared once per class into a plan that a message only looks up."""
+"""What a consumer class declares, prepared once per class into a plan that a message only looks up."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -91,7 +91,7 @@ class BadDeclaration(TypeError):
 
 
 @lru_cache(maxsize=512)
-def plan_of(consumer: type, base: type, settings: Settings) -> Plan:
+def plan_of(consumer: Any, base: type, settings: Settings) -> Plan:
     """Prepare a consumer class; `base` is the package's own consumer, whose methods no event may name.
 
     Raises:
@@ -200,7 +200,7 @@ def _schema(consumer: type, name: str) -> Any:
         raise BadDeclaration(f"{where}: a handler takes exactly one parameter besides self, the message")
     try:
         hints = get_type_hints(method, include_extras=True)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an annotation may be any expression
         raise BadDeclaration(f"{where}: its annotation cannot be read ({error})") from None
     if parameters[1] not in hints:
         raise BadDeclaration(f"{where}: annotate {parameters[1]!r}; the annotation is the message's schema")
@@ -214,7 +214,7 @@ def payload_decoder(schema: Any) -> PayloadDecoder:
         TypeError: msgspec cannot decode such a type.
     """
     if hasattr(schema, "__pydantic_validator__"):
-        from channels_secure.pydantic_schemas import PydanticDecoder
+        from channels_secure.consumers.pydantic_schemas import PydanticDecoder
 
         return PydanticDecoder(schema)
     return msgspec.json.Decoder(schema)

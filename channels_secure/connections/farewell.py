@@ -1,16 +1,18 @@
 """How a connection is told that it ends: an HTTP response before accept, an error frame and a close code after."""
 
+import asyncio
 import json
 import logging
 import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from channels_secure.auth.subprotocols import SUBPROTOCOL
 from channels_secure.policy.decisions import Denial, Reason
 
 if TYPE_CHECKING:
-    from channels_secure.connection import Connection
+    from channels_secure.connections.connection import Connection
 
 logger = logging.getLogger("channels_secure")
 
@@ -75,7 +77,7 @@ async def say(connection: "Connection", denial: Denial, ref: str | int | None = 
             await _close(connection, denial, ref)
         else:
             await _refuse(connection, denial)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - servers raise what they like once the peer has gone
         logger.debug("goodbye.failed", extra={"connection_id": connection.id, "error": type(error).__name__})
 
 
@@ -118,3 +120,33 @@ async def _refuse(connection: "Connection", denial: Denial) -> None:
         headers.append((b"retry-after", str(max(1, math.ceil(denial.wait))).encode()))
     await connection.server_send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await connection.server_send({"type": "websocket.http.response.body", "body": body})
+
+
+async def absorb_cancel(connection: "Connection") -> None:
+    """Take back the cancellation that `sever` asked for, whether it has arrived yet or not.
+
+    The task belongs to the server: uvicorn logs a traceback when our cancellation leaves it, and a second one, the
+    server's own, has to stay in force.
+    """
+    task = connection.task
+    if connection.severed_at is None or not task.cancelling():
+        return
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    if task.uncancel():
+        raise asyncio.CancelledError
+
+
+async def finish(connection: "Connection") -> None:
+    """Wait for the goodbye, though not for a peer that does not read it, and let go of the socket."""
+    connection.leaving = connection.ended = True
+    goodbye = connection.goodbye
+    try:
+        if goodbye is not None:
+            # Never `wait_for`, which waits for a send that ignores its cancellation.
+            await asyncio.wait({goodbye}, timeout=grace(connection))
+    finally:
+        if goodbye is not None:
+            goodbye.cancel()
+        if connection.outbox is not None:
+            connection.outbox.close()

@@ -13,12 +13,13 @@ from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError
 
-from channels_secure import audit, blocklist, sweeping
-from channels_secure.background import spawn
+from channels_secure import audit, blocklist
+from channels_secure.background import start
 from channels_secure.conf import get_settings
 from channels_secure.connections import Registry, registry
 from channels_secure.signals import policy_changed
 from channels_secure.stores import get_store
+from channels_secure.supervisor import sweeping
 
 logger = logging.getLogger("channels_secure")
 
@@ -79,7 +80,7 @@ class Supervisor:
         if name in self._running and not self._running[name].done():
             step.close()
             return
-        self._running[name] = spawn(step)
+        self._running[name] = start(step)
 
     async def _refresh_policy(self) -> None:
         now = time.monotonic()

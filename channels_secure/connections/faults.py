@@ -5,7 +5,7 @@ import logging
 
 from django.db import DatabaseError
 
-from channels_secure.connection import Connection
+from channels_secure.connections.connection import Connection
 from channels_secure.exceptions import Denied, PeerGone
 from channels_secure.policy.decisions import Denial, Reason
 

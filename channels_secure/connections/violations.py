@@ -2,8 +2,8 @@
 
 import time
 
-from channels_secure import events
-from channels_secure.connection import Connection
+from channels_secure.connections import events
+from channels_secure.connections.connection import Connection
 from channels_secure.policy.decisions import Denial, Reason
 
 

@@ -5,9 +5,9 @@ import logging
 import math
 import time
 
-from channels_secure import blocklist, events
-from channels_secure.connection import Connection, encode
-from channels_secure.connections import Registry
+from channels_secure import blocklist
+from channels_secure.connections import Registry, events
+from channels_secure.connections.connection import Connection, encode
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.liveness import Act, next_act
 

@@ -1,0 +1,51 @@
+"""Frames that are sent without anybody waiting for them: a member that does not read delays nobody."""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from channels_secure.exceptions import PeerGone
+
+if TYPE_CHECKING:
+    from channels_secure.connections.connection import Connection
+
+# What a member that does not read may keep waiting before it is cut.
+MAX_FRAMES = 64
+MAX_CHARACTERS = 1 << 20
+
+
+class Outbox:
+    """The broadcasts on their way to one connection; a task exists only while something is."""
+
+    __slots__ = ("_characters", "_connection", "_sender", "_waiting")
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._waiting: deque[str] = deque()
+        self._characters = 0
+        self._sender: asyncio.Task[None] | None = None
+
+    def put(self, text: str) -> bool:
+        """Queue a text; False when the peer has left too much unread."""
+        self._waiting.append(text)
+        self._characters += len(text)
+        if self._sender is None or self._sender.done():
+            self._sender = self._connection.loop.create_task(self._send_waiting())
+            return True
+        return len(self._waiting) <= MAX_FRAMES and self._characters <= MAX_CHARACTERS
+
+    def close(self) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
+        if self._sender is not None:
+            self._sender.cancel()
+
+    async def _send_waiting(self) -> None:
+        connection = self._connection
+        try:
+            while self._waiting and not connection.ended:
+                text = self._waiting.popleft()
+                self._characters -= len(text)
+                await connection.transmit({"type": "websocket.send", "text": text})
+        except PeerGone:
+            self._waiting.clear()

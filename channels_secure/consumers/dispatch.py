@@ -1,0 +1,68 @@
+"""From a frame to the handler that may have it: rate, size, parse; then the handler's own rate and permission."""
+
+from typing import TYPE_CHECKING, Any
+
+from channels_secure import database
+from channels_secure.connections import Connection, violations
+from channels_secure.connections.connection import Event
+from channels_secure.consumers.handlers import Handler, Plan
+from channels_secure.frames import reports
+from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.messages import Parsed, Refused, is_too_big
+
+if TYPE_CHECKING:
+    from channels_secure.consumers.consumer import SecureJsonConsumer
+
+
+def read(connection: Connection, plan: Plan, event: Event, now: float) -> Parsed | Refused:
+    """Rate before size before parsing; every frame is charged, malformed ones too."""
+    for limiter in connection.budgets.limiters:
+        wait = limiter.take(now)
+        if wait:
+            denial = Denial(reason=Reason.RATE_LIMITED, retry_after=wait)
+            if reports(connection, denial):
+                break
+            return Refused(denial)
+    text = event.get("text")
+    if text is None:
+        return Refused(Denial(reason=Reason.UNSUPPORTED_DATA))
+    limit = plan.limits.max_message_size
+    if len(text) * 4 > limit and is_too_big(text, limit):
+        denial = Denial(reason=Reason.MESSAGE_TOO_BIG)
+        if not reports(connection, denial):
+            return Refused(denial)
+    return plan.decode(text)
+
+
+async def admit(consumer: "SecureJsonConsumer", handler: Handler | None, parsed: Parsed, now: float) -> Handler | None:
+    """Ask what a handler wants asked first, or answer one of the package's own frames; None when that is all."""
+    kind, ref, message = parsed
+    connection = consumer.connection
+    if handler is None:
+        if kind == "ping":
+            await connection.send_frame({"type": "pong"} if ref is None else {"type": "pong", "ref": ref})
+        return None
+    denial = _over_rate(connection, handler, now)
+    if denial is None or reports(connection, denial):
+        denial = None if await _permits(consumer, handler, message) else Denial(reason=Reason.PERMISSION_DENIED)
+    if denial is None:
+        return handler
+    await violations.answer(connection, denial, ref)
+    return None
+
+
+def _over_rate(connection: Connection, handler: Handler, now: float) -> Denial | None:
+    wait = connection.budgets.charge(now, handler.cost - 1) if handler.cost > 1 else 0.0
+    if not wait and handler.rate is not None:
+        subject = connection.subject_key or f"connection:{connection.id}"
+        wait = connection.budgets.hold(f"{handler.key}:{subject}", handler.rate).take(now)
+    return Denial(reason=Reason.RATE_LIMITED, retry_after=wait) if wait else None
+
+
+async def _permits(consumer: "SecureJsonConsumer", handler: Handler, message: Any) -> bool:
+    permission = handler.permission
+    if permission is None:
+        return True
+    if isinstance(permission, str):
+        return await database.run(consumer.connection.user.has_perm, permission)
+    return bool(await permission(consumer, message))

@@ -1,0 +1,5 @@
+"""One background task per event loop for everything periodic."""
+
+from channels_secure.supervisor.supervisor import Supervisor, current
+
+__all__ = ["Supervisor", "current"]
