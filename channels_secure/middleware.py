@@ -1,7 +1,7 @@
 """The edge around the ASGI call: one guard owns a connection from its first check to its last clean-up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -106,11 +106,7 @@ class HandshakeMiddleware:
         session = None if identity is None else identity.session
         return {
             **scope,
-            "headers": [
-                (name, value)
-                for name, value in scope["headers"]
-                if name not in (b"authorization", b"sec-websocket-protocol")
-            ],
+            "headers": list(_without_tokens(scope["headers"], connection.offered)),
             "subprotocols": list(connection.offered),
             "cookies": dict(handshake.cookies),
             "session": open_session(handshake) if session is None else session,
@@ -135,6 +131,15 @@ class HandshakeMiddleware:
                 elif connection.denial is not None:
                     events.refused(connection, connection.denial)
                 supervisor.current().ensure()
+
+
+def _without_tokens(headers: Iterable[tuple[bytes, bytes]], offered: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
+    """The headers without credentials, and with the subprotocols that are none."""
+    for name, value in headers:
+        if name not in (b"authorization", b"sec-websocket-protocol"):
+            yield name, value
+    if offered:
+        yield b"sec-websocket-protocol", ", ".join(offered).encode("latin-1")
 
 
 def read_handshake(scope: Event, settings: Settings) -> Handshake:

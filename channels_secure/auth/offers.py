@@ -15,8 +15,6 @@ from channels_secure.policy.handshake import Handshake
 MAX_TOKEN_BYTES = 8192
 # No padding, no whitespace: PyJWT would overlook both, and one token would have many spellings.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
-# Only these separate; str.split() would take a no-break space too.
-_BLANKS = re.compile(r"[ \t]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +56,8 @@ def _examine(offer: Offer, handshake: Handshake) -> Offer | Denial:
 
 def _in_header(handshake: Handshake, schemes: Collection[str]) -> Sequence[str]:
     # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
-    scheme, *rest = _BLANKS.split((handshake.authorization or "").strip(" \t"), maxsplit=1)
-    return ["".join(rest)] if scheme.lower() in schemes else []
+    scheme, _, token = (handshake.authorization or "").lstrip(" ").partition(" ")
+    return [token] if scheme.lower() in schemes else []
 
 
 def _in_subprotocol(handshake: Handshake, settings: Settings) -> Sequence[str]:

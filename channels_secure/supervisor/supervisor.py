@@ -40,6 +40,7 @@ class Supervisor:
         self._reloaded_at = time.monotonic()
         self._policy_due = False
         self._policy_failed = False
+        self._enforced: blocklist.Snapshot | None = None
 
     def ensure(self) -> None:
         """Start the task unless it runs."""
@@ -57,6 +58,7 @@ class Supervisor:
     async def _run(self) -> None:
         while self._connections or audit.pending():
             self._awake.clear()
+            self._enforce()
             self._step("policy", self._refresh_policy())
             self._step("audit", audit.flush())
             try:
@@ -84,12 +86,13 @@ class Supervisor:
 
     async def _refresh_policy(self) -> None:
         now = time.monotonic()
-        if not self._policy_due and blocklist.age(now) < get_settings().policy_refresh_interval:
+        # Half the interval, so that what another process changed is found within the whole of it.
+        if not self._policy_due and blocklist.age(now) < get_settings().policy_refresh_interval / 2:
             return
         full = now - self._reloaded_at >= FULL_RELOAD_INTERVAL
         self._policy_due = False
         try:
-            changed = await blocklist.refresh(full=full)
+            await blocklist.refresh(full=full)
         except DatabaseError as error:
             if not self._policy_failed:
                 logger.error("policy.refresh_failed", extra={"error": type(error).__name__})
@@ -98,8 +101,14 @@ class Supervisor:
         self._policy_failed = False
         if full:
             self._reloaded_at = now
-        if changed:
-            sweeping.enforce_blocks(self._connections)
+        self._enforce()
+
+    def _enforce(self) -> None:
+        """Apply a snapshot to the open sockets once, whoever loaded it: a handshake may have been first."""
+        snapshot = blocklist.current()
+        if snapshot is not None and snapshot is not self._enforced:
+            self._enforced = snapshot
+            sweeping.enforce_blocks(self._connections, snapshot)
 
 
 _supervisors: WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = WeakKeyDictionary()

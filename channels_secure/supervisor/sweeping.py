@@ -64,18 +64,15 @@ def _watch_leaving(connection: Connection, now: float) -> None:
         logger.warning("handler.ignores_cancellation", extra={"connection_id": connection.id})
 
 
-def enforce_blocks(connections: Registry) -> None:
-    """Cut every connection whose user or address is blocked by the snapshot in force."""
-    snapshot = blocklist.current()
-    if snapshot is None:
-        return
+def enforce_blocks(connections: Registry, snapshot: blocklist.Snapshot) -> None:
+    """Cut every connection whose user or address is blocked."""
     for connection in connections:
         denial = block_denial(connection, snapshot)
         if denial is not None:
             connection.sever(denial)
 
 
-def block_denial(connection: Connection, snapshot: "blocklist.Snapshot") -> Denial | None:
+def block_denial(connection: Connection, snapshot: blocklist.Snapshot) -> Denial | None:
     """Why the blocklist refuses a connection, or None."""
     now = time.time()
     hit = None
