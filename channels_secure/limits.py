@@ -39,7 +39,7 @@ def limits_of(settings: Settings, consumer: type | None = None) -> Limits:
     return Limits(
         deadlines=Deadlines(
             idle=values["idle_timeout"],
-            # Other consumers' clients know nothing of our ping frame.
+            # The clients of other consumers know nothing of our frames.
             heartbeat=values["heartbeat_interval"] if consumer is not None else None,
             heartbeat_timeout=values["heartbeat_timeout"],
             handler=values["handler_timeout"],
@@ -52,7 +52,7 @@ def limits_of(settings: Settings, consumer: type | None = None) -> Limits:
         max_message_size=values["max_message_size"],
         max_message_depth=values["max_message_depth"],
         allow_anonymous=values["allow_anonymous"],
-        send_hello=values["send_hello"],
+        send_hello=values["send_hello"] and consumer is not None,
     )
 
 

@@ -230,6 +230,7 @@ class Block(models.Model):
             super().save(*args, **kwargs)
 
     def clean(self) -> None:
+        self.network = self.network or None
         if self.network and self.lifted_at is None:
             try:
                 self.network = checked_network(self.network)

@@ -152,10 +152,8 @@ class Connection:
             await self.server_send(event)
 
     async def transmit(self, event: Event) -> None:
-        """Hand an event to the server; the supervisor closes the socket when that takes too long."""
+        """Hand an event to the server; the supervisor watches how long that takes."""
         self.sending += 1
-        if self.sending_since is None:
-            self.sending_since = time.monotonic()
         try:
             await self.server_send(event)
         except (OSError, RuntimeError):
@@ -164,7 +162,7 @@ class Connection:
             raise PeerGone from None
         finally:
             self.sending -= 1
-            self.sending_since = None if not self.sending else time.monotonic()
+            self.sending_since = None
         self.sent += 1
         if not self.sent & YIELD_MASK:
             await asyncio.sleep(0)
@@ -197,6 +195,8 @@ class Connection:
         self.heard_at = time.monotonic()
         if self.on_accept is not None:
             self.on_accept(self)
+        if self.limits.send_hello:
+            await self.send_frame(entrance.hello(self))
 
     async def _close(self, code: Any, reason: Any) -> None:
         if not self.accepted:

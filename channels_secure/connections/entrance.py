@@ -1,7 +1,8 @@
-"""The last two questions before an accept: may somebody anonymous enter, and which subprotocol is spoken."""
+"""Around an accept: may somebody anonymous enter, which subprotocol is spoken, and what is said first."""
 
 import logging
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from channels_secure.auth.subprotocols import SUBPROTOCOL
 from channels_secure.policy.decisions import Denial, Reason
@@ -30,3 +31,16 @@ def choose_subprotocol(connection: "Connection", chosen: str | None) -> str | No
     if chosen is not None:
         logger.warning("subprotocol.not_offered", extra={"connection_id": connection.id})
     return SUBPROTOCOL if SUBPROTOCOL in connection.handshake.subprotocols else None
+
+
+def hello(connection: "Connection") -> dict[str, Any]:
+    """The first frame of a socket that was let in: what its client needs to know of the limits."""
+    left = None if connection.expires_at is None else max(0, round(connection.expires_at - time.monotonic()))
+    facts = {
+        "type": "hello",
+        "connection_id": connection.id,
+        "heartbeat_interval": connection.limits.deadlines.heartbeat,
+        "max_message_size": connection.limits.max_message_size,
+        "expires_in": left,
+    }
+    return {name: value for name, value in facts.items() if value is not None}

@@ -26,6 +26,7 @@ from channels_secure.policy.schemas import Ref
 from channels_secure.stores import get_store
 
 logger = logging.getLogger("channels_secure")
+encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
@@ -70,10 +71,20 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         text = await self.encode_json(content)
         await hub(self.channel_layer_alias).broadcast(group_name(name), text)
 
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Encode the content as JSON and send it."""
+        text = encode(content).decode() if self._plan.encodes else await self.encode_json(content)
+        connection = self.connection
+        event = {"type": "websocket.send", "text": text}
+        # `send` asks the same first; a coroutine less for each message.
+        await (connection.send(event) if connection.ended or not connection.accepted else connection.transmit(event))
+        if close:
+            await self.close(close)
+
     @classmethod
     async def encode_json(cls, content: Any) -> str:
         """JSON by msgspec: also dates, UUIDs, decimals, dataclasses and Structs; anything else by `str()`."""
-        return msgspec.json.encode(content, enc_hook=str).decode()
+        return encode(content).decode()
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         connection = scope.get("channels_secure")

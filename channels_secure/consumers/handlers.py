@@ -75,6 +75,7 @@ class Handler:
 class Plan:
     """A consumer class under the settings in force.
 
+    `encodes` says that the class leaves the encoding of what it sends to us.
     `events` are the methods that a channel-layer event may name; `typed` tells classes with declared handlers from
     those that take every JSON value.
     """
@@ -82,6 +83,7 @@ class Plan:
     limits: Limits
     handlers: Mapping[str, Handler]
     decode: Callable[[str], Parsed | Refused]
+    encodes: bool
     events: frozenset[str]
     typed: bool
 
@@ -91,7 +93,7 @@ class BadDeclaration(TypeError):
 
 
 @lru_cache(maxsize=512)
-def plan_of(consumer: Any, base: type, settings: Settings) -> Plan:
+def plan_of(consumer: Any, base: Any, settings: Settings) -> Plan:
     """Prepare a consumer class; `base` is the package's own consumer, whose methods no event may name.
 
     Raises:
@@ -102,11 +104,16 @@ def plan_of(consumer: Any, base: type, settings: Settings) -> Plan:
     except ValueError as error:
         raise BadDeclaration(f"{consumer.__qualname__}.{error}") from None
     events = frozenset(_event_names(consumer, base))
+    encodes = _function(consumer.encode_json) is _function(base.encode_json)
     handlers = _declared_handlers(consumer)
-    if not handlers:
-        return _plan_for_values(consumer, base, limits, events)
-    decode = _message_decoder(consumer, limits.max_message_depth).decode
-    return Plan(limits=limits, handlers=handlers, decode=decode, events=events, typed=True)
+    decode: Callable[[str], Parsed | Refused]
+    if handlers:
+        decode = _message_decoder(consumer, limits.max_message_depth).decode
+    else:
+        handlers, decode = _values(consumer, base, limits)
+    return Plan(
+        limits=limits, handlers=handlers, decode=decode, encodes=encodes, events=events, typed=VALUE not in handlers
+    )
 
 
 def _declared_handlers(consumer: type) -> dict[str, Handler]:
@@ -134,7 +141,7 @@ def _message_decoder(consumer: type, max_depth: int) -> MessageDecoder:
     return MessageDecoder(envelopes, payloads, max_depth=max_depth)
 
 
-def _plan_for_values(consumer: Any, base: Any, limits: Limits, events: frozenset[str]) -> Plan:
+def _values(consumer: Any, base: Any, limits: Limits) -> tuple[dict[str, Handler], Callable[[str], Parsed | Refused]]:
     """A class without handlers: `receive_json` gets every value, or its own `receive` and `decode_json` the text."""
     raw = consumer.receive is not base.receive or _function(consumer.decode_json) is not _function(base.decode_json)
     controls = bool(consumer.control_frames) or limits.deadlines.heartbeat is not None
@@ -148,7 +155,7 @@ def _plan_for_values(consumer: Any, base: Any, limits: Limits, events: frozenset
         guarded=False,
     )
     decoder = ValueDecoder(max_depth=limits.max_message_depth, controls=controls, raw=raw)
-    return Plan(limits=limits, handlers={VALUE: handler}, decode=decoder.decode, events=events, typed=False)
+    return {VALUE: handler}, decoder.decode
 
 
 def _function(method: Any) -> Any:

@@ -69,22 +69,16 @@ class Handshake:
         """Read a scope of any server.
 
         Args:
-            proxies: whose headers about the client to believe.
-            secure_header: Django's SECURE_PROXY_SSL_HEADER; like `use_forwarded_host` believed from every peer until
-                proxies are declared, and then only from these.
+            secure_header: Django's SECURE_PROXY_SSL_HEADER; like `use_forwarded_host` (USE_X_FORWARDED_HOST) believed
+                from every peer until proxies are declared, and then only from these.
             assume_wss: the server ends TLS itself and does not say so, as Daphne.
-            use_forwarded_host: Django's USE_X_FORWARDED_HOST.
         """
         flaws: list[str] = []
-        ssl_name = _raw_name(secure_header[0]) if secure_header else b"x-forwarded-proto"
-        headers = read_headers(scope.get("headers", ()), (proxies.header, ssl_name), flaws)
+        ssl = (_raw_name(secure_header[0]), secure_header[1]) if secure_header else None
+        headers = read_headers(scope.get("headers", ()), (proxies.header, ssl[0] if ssl else b""), flaws)
         client = _read_client(scope.get("client"), headers, proxies, flaws)
         believed = client.trusted_proxy or not proxies.declared
         origin, origin_text = _read_origin(headers.get(b"origin", ()))
-        user_agent = read_text(headers, b"user-agent", MAX_VISIBLE + 1, flaws)
-        secure = scope.get("scheme") == "wss" or assume_wss or (client.trusted_proxy and _forwarded_securely(headers))
-        if secure_header and believed and not secure:
-            secure = _first(headers.get(ssl_name, ())) == secure_header[1]
         return cls(
             path=_read_path(scope.get("path"), flaws),
             client=client,
@@ -92,8 +86,11 @@ class Handshake:
             origin=origin,
             origin_text=origin_text,
             host=_read_host(headers, use_forwarded_host and believed, flaws),
-            secure=secure,
-            user_agent=visible(user_agent, ascii_only=True) if user_agent else "",
+            secure=assume_wss
+            or scope.get("scheme") == "wss"
+            or (client.trusted_proxy and _is_forwarded_securely(headers))
+            or (ssl is not None and believed and _is_promised_secure(headers, *ssl)),
+            user_agent=_read_user_agent(headers, flaws),
             authorization=read_single(headers, b"authorization", MAX_CREDENTIAL_LENGTH, flaws),
             cookies=read_cookies(headers.get(b"cookie", ()), flaws),
             subprotocols=read_subprotocols(scope.get("subprotocols", ()), flaws),
@@ -125,14 +122,21 @@ def _raw_name(name: str) -> bytes:
     return name.removeprefix("HTTP_").replace("_", "-").lower().encode("ascii", "replace")
 
 
-def _first(values: Sequence[bytes]) -> str | None:
-    return values[0].partition(b",")[0].decode("latin-1").strip() if values else None
-
-
-def _forwarded_securely(headers: Headers) -> bool:
+def _is_forwarded_securely(headers: Headers) -> bool:
     # The rightmost value is the one that the trusted proxy wrote.
     values = headers.get(b"x-forwarded-proto", (b"",))
     return values[-1].rpartition(b",")[2].strip().lower() in (b"https", b"wss")
+
+
+def _is_promised_secure(headers: Headers, name: bytes, value: str) -> bool:
+    # The leftmost, as in Django's `HttpRequest.scheme`: the project promises that clients cannot write this header.
+    values = headers.get(name)
+    return values is not None and values[0].partition(b",")[0].decode("latin-1").strip() == value
+
+
+def _read_user_agent(headers: Headers, flaws: list[str]) -> str:
+    text = read_text(headers, b"user-agent", MAX_VISIBLE + 1, flaws)
+    return visible(text, ascii_only=True) if text else ""
 
 
 def _read_path(path: Any, flaws: list[str]) -> str:

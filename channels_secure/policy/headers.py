@@ -13,6 +13,7 @@ MAX_HEADERS = 128
 MAX_HEADER_BYTES = 65536
 MAX_COOKIE_BYTES = 32768
 MAX_COOKIES = 256
+MAX_COOKIE_ESCAPES = 2048
 MAX_SUBPROTOCOLS = 32
 # A longer credential is cut to this, and then refused by its authenticator like every one over the 8 kB of a token.
 MAX_CREDENTIAL_LENGTH = 16384
@@ -110,7 +111,7 @@ def has_control(value: bytes) -> bool:
 def read_cookies(values: Sequence[bytes], flaws: list[str]) -> dict[str, str]:
     """The cookies of all header lines together (RFC 9113, section 8.2.3, splits them), as Django's `parse_cookie`."""
     joined = b"; ".join(values)
-    if len(joined) > MAX_COOKIE_BYTES or joined.count(b";") >= MAX_COOKIES:
+    if len(joined) > MAX_COOKIE_BYTES or joined.count(b";") >= MAX_COOKIES or joined.count(b"\\") > MAX_COOKIE_ESCAPES:
         flaws.append("too many cookies")
         return {}
     if has_control(joined):

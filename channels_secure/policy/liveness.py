@@ -28,7 +28,10 @@ class Deadlines:
 
 
 class Timestamps(Protocol):
-    """Seconds of one monotonic clock; None where nothing of the kind is under way."""
+    """Seconds of one monotonic clock; None where nothing of the kind is under way.
+
+    `sending_since` is when a pending send was first seen, at most one look of the supervisor after it began.
+    """
 
     opened_at: float
     heard_at: float

@@ -22,7 +22,7 @@ class Head(msgspec.Struct):
     """The envelope alone, for messages that did not decode."""
 
     type: Any = None
-    id: Any = None
+    id: Any = msgspec.UNSET
 
 
 class Ping(msgspec.Struct, tag="ping", tag_field="type", forbid_unknown_fields=True):
@@ -62,13 +62,19 @@ class MessageDecoder:
     Args:
         envelopes: the message types with a msgspec Struct, read in one decode.
         payloads: the other message types; their payload is decoded a second time.
+        own_ids: those of the other types whose schema declares `id` itself.
         max_depth: how deeply objects and arrays may nest, the message itself included.
     """
 
-    __slots__ = ("_by_struct", "_decode", "_envelopes", "_head", "_payloads", "_whole", "max_depth")
+    __slots__ = ("_by_struct", "_decode", "_envelopes", "_head", "_own_ids", "_payloads", "_whole", "max_depth")
 
     def __init__(
-        self, envelopes: Iterable[Envelope], payloads: Mapping[str, PayloadDecoder], *, max_depth: int
+        self,
+        envelopes: Iterable[Envelope],
+        payloads: Mapping[str, PayloadDecoder],
+        *,
+        max_depth: int,
+        own_ids: Iterable[str] = (),
     ) -> None:
         self._envelopes = {envelope.name: envelope for envelope in envelopes}
         self._by_struct: dict[type, Envelope | None] = {Ping: None, Pong: None}
@@ -80,6 +86,7 @@ class MessageDecoder:
         self._head = msgspec.json.Decoder(Head).decode
         self._whole = msgspec.json.Decoder(dict[str, Any]).decode
         self._payloads = payloads
+        self._own_ids = {*own_ids, *(name for name, envelope in self._envelopes.items() if not envelope.derives_id)}
         self.max_depth = max_depth
 
     def decode(self, text: str) -> Parsed | Refused:
@@ -97,11 +104,12 @@ class MessageDecoder:
             return self._control(text, message)
         ref = getattr(message, envelope.reads_id)
         keys = envelope.keys
-        if ref is msgspec.UNSET:
+        if not envelope.derives_id:
+            ref = _read_own_id(ref)
+        elif ref is msgspec.UNSET:
             ref = None
         else:
             keys += 1
-            ref = ref if envelope.derives_id else _read_own_id(ref)
         if (
             text.count(":") != keys
             or "\\u0000" in text
@@ -135,15 +143,15 @@ class MessageDecoder:
         flaw = find_flaw(text, self.max_depth)
         if flaw is not None:
             return _invalid(flaw)
-        ref = read_id(head.id)
+        name = head.type if isinstance(head.type, str) else ""
+        ref = _read_own_id(head.id) if name in self._own_ids else read_id(head.id)
         if isinstance(ref, FieldError):
             return _schema((ref,))
-        name = head.type
-        if not isinstance(name, str) or not self._knows(name):
+        if not self._knows(name):
             return Refused(Denial(reason=Reason.UNKNOWN_TYPE), ref)
         payload = self._payloads.get(name)
         if payload is None:
-            return _schema((describe(error),), ref)
+            return _schema((describe(error, text),), ref)
         return self._decode_payload(text, name, ref, payload)
 
     def _knows(self, name: str) -> bool:
@@ -152,18 +160,19 @@ class MessageDecoder:
     def _decode_payload(self, text: str, name: str, ref: Ref, decoder: PayloadDecoder) -> Parsed | Refused:
         members = self._whole(text)
         del members["type"]
-        members.pop("id", None)
+        if name not in self._own_ids:
+            members.pop("id", None)
         try:
             return name, ref, decoder.decode(msgspec.json.encode(members))
         except msgspec.ValidationError as error:
-            return _schema((describe(error),), ref)
+            return _schema((describe(error, text),), ref)
         except PayloadError as error:
             return _schema(error.errors[:MAX_ERRORS], ref)
 
 
 def read_id(value: Any) -> Ref | FieldError:
     """The `id` of an envelope, None where there is none, or what is wrong with it."""
-    if value is None:
+    if value is msgspec.UNSET:
         return None
     try:
         identifier: str | int = msgspec.convert(value, Id)
@@ -186,18 +195,20 @@ def _schema(errors: tuple[FieldError, ...], ref: Ref = None) -> Refused:
     return Refused(Denial(reason=Reason.INVALID_MESSAGE, errors=errors, detail=errors[0].message), ref)
 
 
-def describe(error: msgspec.ValidationError) -> FieldError:
-    """Turn msgspec's text into a path of declared names and a message without client input.
+def describe(error: msgspec.ValidationError, text: str) -> FieldError:
+    """Turn msgspec's words about a text into a path of declared names and a message without client input.
 
-    msgspec repeats unknown member names and invalid enum values; those texts are replaced.
+    msgspec repeats unknown member names and invalid enum values, and the texts of exceptions that a schema's own code
+    raised; those are replaced.
     """
+    if error.__cause__ is not None:
+        return FieldError("", "Invalid value")
     match = _AT.fullmatch(str(error))
-    what, path = (match["what"], match["path"] or "") if match else ("", "")
+    what, path = (match["what"], match["path"]) if match else (str(error), "")
     missing = _MISSING.fullmatch(what)
     if missing is not None:
         return FieldError(f"{path}.{missing['name']}".lstrip("."), "Required")
-    if what.startswith("Expected "):
-        return FieldError(path, what)
     if what.startswith("Object contains unknown field"):
-        return FieldError(path, "Unknown field")
-    return FieldError(path, "Invalid value")
+        # Without a path of msgspec's own, a name with a backtick in it could pretend to be one.
+        return FieldError("" if "`" in text or "\\u0060" in text else path, "Unknown field")
+    return FieldError(path, what if what.startswith("Expected ") else "Invalid value")

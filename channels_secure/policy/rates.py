@@ -59,9 +59,11 @@ class Bucket:
     def take(self, now: float, cost: int = 1) -> float:
         """Spend `cost` events at `now`: 0.0 when they conform, else nothing, and the seconds until they will."""
         tat = self.tat
-        tat = (tat if tat > now else now) + cost * self.increment
+        if tat < now:
+            tat = now
+        tat += cost * self.increment
         excess = tat - now - self.tolerance
-        # Sums of increments carry rounding errors of some 1e-12 s; the tolerance keeps the last unit of a burst.
+        # Sums of increments carry rounding errors of some 1e-12 s, which must not cost the last unit of a burst.
         if excess > 1e-9:
             return excess
         self.tat = tat

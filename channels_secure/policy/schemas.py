@@ -46,8 +46,8 @@ class Envelope:
         build: turns an instance of it into the user's own Struct.
         reads_id: the name of the attribute that holds the message's `id`.
         derives_id: whether that attribute is ours; False where the schema declares `id` itself.
-        keys: how many members the smallest valid message has, `id` not counted. A text with exactly as many colons
-            holds each required key once and nothing else, so it has neither duplicates nor unknown members.
+        keys: how many members the smallest valid message has, an `id` of ours not counted. A text with exactly as many
+            colons holds each required key once and nothing else, so it has neither duplicates nor unknown members.
         plain: whether such a text can hold no number out of range and no deep nesting.
     """
 
@@ -93,9 +93,22 @@ def envelop(name: str, schema: type[msgspec.Struct]) -> Envelope:
         build=_builder(schema, [field.name for field in info.fields]),
         reads_id=own.get("id", _ID_FIELD),
         derives_id="id" not in own,
-        keys=1 + sum(1 + _required_keys(field.type) for field in required if field.encode_name != "id"),
+        keys=1 + sum(1 + _required_keys(field.type) for field in required),
         plain=all(_is_plain(field.type) for field in required),
     )
+
+
+def members_of(schema: Any) -> frozenset[str]:
+    """The members that a schema declares, by their names on the wire; empty for types that are no object.
+
+    Raises:
+        TypeError: msgspec cannot decode such a type.
+    """
+    fields = getattr(schema, "__pydantic_fields__", None)
+    if fields is not None:
+        return frozenset(str(field.validation_alias or field.alias or name) for name, field in fields.items())
+    info = msgspec.inspect.type_info(schema)
+    return frozenset(field.encode_name for field in getattr(info, "fields", ()))
 
 
 def _nothing(self: Any) -> None:
@@ -122,7 +135,10 @@ def _required_keys(info: msgspec.inspect.Type) -> int:
 
 
 def _is_plain(info: msgspec.inspect.Type) -> bool:
-    """Whether no value of this type can hold a number out of range or nest at all."""
+    """Whether no value of this type can hold a number out of range or nest at all.
+
+    A float can: msgspec reads integers of any length into it.
+    """
     if isinstance(info, msgspec.inspect.IntType):
         low = info.ge if info.ge is not None else info.gt
         high = info.le if info.le is not None else info.lt
@@ -133,7 +149,6 @@ def _is_plain(info: msgspec.inspect.Type) -> bool:
         info,
         msgspec.inspect.StrType
         | msgspec.inspect.BoolType
-        | msgspec.inspect.FloatType
         | msgspec.inspect.NoneType
         | msgspec.inspect.LiteralType
         | msgspec.inspect.EnumType

@@ -6,9 +6,10 @@ import msgspec
 
 from channels_secure.policy.decisions import Denial, FieldError, Reason
 from channels_secure.policy.messages import Parsed, Refused, read_id
-from channels_secure.policy.wellformed import NOT_JSON, TOO_DEEP, find_flaw, is_suspicious
+from channels_secure.policy.wellformed import MAX_INTEGER, NOT_JSON, TOO_DEEP, find_flaw
 
-VALUE = "value"
+# The `type` of a value: no declared type is empty.
+VALUE = ""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -36,9 +37,7 @@ class ValueDecoder:
             return _invalid(TOO_DEEP)
         except (msgspec.MsgspecError, UnicodeError):
             return _invalid(NOT_JSON)
-        # In an object of plain members every colon but those in strings stands for one key.
-        keys = len(value) if type(value) is dict else 0
-        if text.count(":") != keys or "\\u0000" in text or is_suspicious(text, self.max_depth):
+        if not _is_plain(value, text):
             flaw = find_flaw(text, self.max_depth)
             if flaw is not None:
                 return _invalid(flaw)
@@ -47,8 +46,21 @@ class ValueDecoder:
         return VALUE, None, text if self._raw else value
 
 
+def _is_plain(value: Any, text: str) -> bool:
+    """Whether a cheap look shows that nothing is wrong: an object of plain members, with a colon for each key only."""
+    if type(value) is not dict or text.count(":") != len(value) or "\\u0000" in text:
+        return False
+    for member in value.values():
+        kind = type(member)
+        if kind is str or kind is bool or kind is float or member is None:
+            continue
+        if kind is not int or not -MAX_INTEGER <= member <= MAX_INTEGER:
+            return False
+    return True
+
+
 def _control(value: dict[str, Any]) -> Parsed | Refused:
-    ref = read_id(value.get("id"))
+    ref = read_id(value.get("id", msgspec.UNSET))
     if isinstance(ref, FieldError):
         return Refused(Denial(reason=Reason.INVALID_MESSAGE, errors=(ref,), detail=ref.message))
     return value["type"], ref, value

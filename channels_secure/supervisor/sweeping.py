@@ -35,6 +35,9 @@ def _look(connection: Connection, now: float) -> None:
     if connection.handler_since is not None:
         # Frames wait while a handler runs: silence is ours, not the peer's.
         connection.heard_at, connection.pinged_at = now, None
+    if connection.sending and connection.sending_since is None:
+        # Stamped here rather than at every send; a send that ends takes the stamp away.
+        connection.sending_since = now
     if not connection.accepted:
         return
     act = next_act(connection, connection.limits.deadlines, now)

@@ -45,7 +45,7 @@ def test_an_operator_reads_in_the_audit_trail_who_was_refused_and_why(visitors: 
     expect(refusal(bob)).to_contain_text("(rate_limited)")
     row = (
         admin.get_by_role("row")
-        .filter(has_text="message.denied")
+        .filter(has_text="message denied")
         .filter(has_text="rate_limited")
         .filter(has_text="bob")
     )

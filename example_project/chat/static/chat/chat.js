@@ -15,6 +15,7 @@ const send = form.querySelector("button");
 const tries = document.getElementById("tries");
 
 const FIRST_DELAY = 0.5, LONGEST_DELAY = 20, LONGEST_WAIT = 3600; // seconds
+const LOG_IN_HELPS = ["unauthenticated", "invalid_credentials", "credentials_revoked", "credentials_expired"];
 const MESSAGES_KEPT = 200, SENT_KEPT = 20;
 
 // For a socket that closed before its error frame arrived: the words, and whether to come back.
@@ -112,7 +113,7 @@ function closed(event) {
     CLOSED[event.code] ?? ["The connection was lost.", true];
   const blocked = event.code === 4423 || fatal?.code === "blocked";
   const retryAfter = fatal?.retry_after ?? 0;
-  logIn.hidden = event.code !== 4401;
+  logIn.hidden = event.code !== 4401 && !LOG_IN_HELPS.includes(fatal?.code);
   fatal = undefined;
   if (!mayReturn || retryAfter > LONGEST_WAIT) {
     show(blocked ? "blocked" : "refused", words);

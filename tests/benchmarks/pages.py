@@ -1,0 +1,35 @@
+"""The page that keeps the figures: only what stands between a section's two markers is written."""
+
+import re
+from pathlib import Path
+
+from tests.benchmarks.plot import svg
+from tests.benchmarks.report import Section
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
+IMAGES = ROOT / "docs" / "_static" / "bench"
+IMAGES_FROM_PAGE = "../_static/bench"
+
+
+class NoPlace(LookupError):
+    """The page has no markers for a section."""
+
+
+def keep(section: Section, command: str, machine: str) -> None:
+    """Write a section's figures, its command and its machine into the page, and its charts next to it."""
+    page = PAGE.read_text()
+    PAGE.write_text(replace(page, section.name, f"{section.as_markdown(IMAGES_FROM_PAGE)}\n\n`{command}`: {machine}"))
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for chart in section.charts:
+        (IMAGES / f"{chart.name}.svg").write_text(svg(chart))
+
+
+def replace(page: str, name: str, text: str) -> str:
+    """Return the page with `text` between the markers of `name`."""
+    begin, end = f"<!-- figures of {name} -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
+    replaced, count = pattern.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page)
+    if count != 1:
+        raise NoPlace(f"{PAGE.name} needs the lines {begin} and {end}, once")
+    return replaced

@@ -1,0 +1,148 @@
+"""Drives rows through the ASGI communicator and says what is wrong with the outcome, by AssertionError."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from channels.testing import WebsocketCommunicator
+
+from channels_secure import audit, database
+from channels_secure.middleware import HandshakeMiddleware, SecureMiddlewareStack
+from channels_secure.policy.decisions import RULES, Reason
+from channels_secure.testing import Outcome, SecureCommunicator
+from tests.conformance.conftest import audit_rows
+from tests.conformance.table import CANARY, Answer, Handshake, Message, Request, Verdict
+from tests.live.app import INTERNAL_TEXT, routes
+
+ERROR_KEYS = {"type", "code", "message", "fatal", "retry_after", "errors", "ref", "reconnect"}
+
+
+def app(guards: Iterable[Any] | None = None) -> Any:
+    return SecureMiddlewareStack(routes) if guards is None else HandshakeMiddleware(routes, guards=guards)
+
+
+def communicator(request: Request, *, http_response: bool = True, application: Any = None, **more: Any) -> SecureCommunicator:
+    headers = request.raw_headers()
+    if request.origin is not None:
+        origin = request.origin if isinstance(request.origin, bytes) else request.origin.encode("latin-1")
+        headers.append((b"origin", origin))
+    return SecureCommunicator(
+        application or app(),
+        request.path,
+        origin=None,
+        headers=headers,
+        subprotocols=request.subprotocols,
+        http_response=http_response,
+        **more,
+    )
+
+
+def check_error_frame(frame: Any, reason: Reason, *, fatal: bool) -> None:
+    assert frame["type"] == "error"
+    assert frame["code"] == reason.value
+    assert frame["fatal"] is fatal
+    assert isinstance(frame["message"], str)
+    assert frame["message"]
+    assert set(frame) <= ERROR_KEYS
+    assert ("reconnect" in frame) is fatal
+    assert len(frame.get("errors", ())) <= 5
+    assert CANARY not in json.dumps(frame)
+    assert INTERNAL_TEXT not in json.dumps(frame)
+
+
+def check_outcome(outcome: Outcome, verdict: Verdict, *, http_response: bool) -> None:
+    """Whether a handshake ended as it must."""
+    assert outcome.accepted is (verdict.reason is None), outcome
+    if verdict.reason is None:
+        assert outcome.subprotocol == verdict.subprotocol
+        return
+    rule = RULES[verdict.reason]
+    if verdict.told == "socket":
+        assert (outcome.status, outcome.code, outcome.reason) == (None, rule.close, verdict.reason.value), outcome
+        assert outcome.subprotocol == verdict.subprotocol
+        check_error_frame(outcome.error, verdict.reason, fatal=True)
+    elif not http_response:
+        assert (outcome.status, outcome.code) == (403, None), outcome
+    else:
+        assert (outcome.status, outcome.code) == (rule.status, None), outcome
+        check_error_frame(outcome.error, verdict.reason, fatal=True)
+        assert outcome.headers["content-type"] == "application/json"
+        assert ("retry-after" in outcome.headers) is (rule.status in (429, 503))
+
+
+def check_rows(rows: list[dict[str, Any]], case: Handshake) -> None:
+    """Whether the audit trail says the same, once."""
+    verdict = case.required
+    expected = [(verdict.kind, verdict.reason or "", 1)]
+    found = [(row["kind"], row["reason"], row["count"]) for row in rows if row["kind"] != "connection.closed"]
+    assert found == expected, rows
+    if verdict.reason is None:
+        assert [row["kind"] for row in rows] == ["connection.accepted", "connection.closed"], rows
+    assert rows[0]["ip"] == "192.0.2.1"
+
+
+async def shake(case: Handshake, request: Request, *, http_response: bool, application: Any = None) -> None:
+    """Drive one handshake row, close what it opened, and check everything."""
+    peer = communicator(request, http_response=http_response, application=application)
+    outcome = await peer.shake_hands()
+    if outcome.accepted:
+        await peer.disconnect()
+    check_outcome(outcome, case.required, http_response=http_response)
+    await audit.flush()
+    check_rows(await database.run(audit_rows), case)
+
+
+async def send(peer: WebsocketCommunicator, frame: str | bytes) -> None:
+    key = "text" if isinstance(frame, str) else "bytes"
+    await peer.send_input({"type": "websocket.receive", key: frame})
+
+
+async def receive(peer: WebsocketCommunicator) -> Any:
+    event = await peer.receive_output(5)
+    assert event["type"] == "websocket.send", event
+    return json.loads(event["text"])
+
+
+def check_answer(frame: Any, required: Answer) -> None:
+    if required.error is None:
+        assert frame == required.value
+        return
+    check_error_frame(frame, required.error, fatal=False)
+    assert frame.get("ref") == required.ref
+    assert ("ref" in frame) is (required.ref is not None)
+    if required.path is not None:
+        assert [error["path"] for error in frame["errors"]][0] == required.path, frame
+
+
+PROBE = {"/echo/": ('{"probe":1}', {"probe": 1}), "/open/": ('{"type":"nothing"}', {"type": "answer", "to": "nothing", "message": {}})}
+
+
+async def speak(case: Message, *, application: Any = None) -> None:
+    """Drive one message row; afterwards the socket must have closed for the reason, or serve the next message."""
+    peer = communicator(Request(path=case.path), application=application)
+    assert (await peer.shake_hands()).accepted
+    required = case.required
+    await send(peer, case.frame)
+    frame = await receive(peer)
+    if required.close is not None:
+        check_error_frame(frame, required.close, fatal=True)
+        assert await peer.closing() == (RULES[required.close].close, required.close.value)
+    else:
+        check_answer(frame, required)
+        text, value = PROBE[case.path]
+        await send(peer, text)
+        assert await receive(peer) == value
+        await peer.disconnect()
+    await audit.flush()
+    rows = await database.run(audit_rows)
+    refused = [(row["reason"], row["count"]) for row in rows if row["kind"] == "message.denied"]
+    reason = required.close or required.error
+    assert refused == ([] if reason is None else [(reason.value, 1)]), rows
+    kinds = [row["kind"] for row in rows if row["kind"] != "message.denied"]
+    assert kinds == ["connection.accepted", "connection.closed"], rows
+
+
+async def run_out(peer: WebsocketCommunicator) -> None:
+    """Wait until the application has ended by itself."""
+    await asyncio.wait_for(asyncio.shield(peer.future), 5)

@@ -1,0 +1,158 @@
+"""What a row of the table is: a case with an id, what is given, and what is required on the wire and in the audit."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from channels_secure.policy.decisions import RULES, Reason
+from tests.conformance.world import World
+
+Driver = Literal["communicator", "daphne", "uvicorn"]
+EVERYWHERE: tuple[Driver, ...] = ("communicator", "daphne", "uvicorn")
+COMMUNICATOR: tuple[Driver, ...] = ("communicator",)
+SERVERS: tuple[Driver, ...] = ("daphne", "uvicorn")
+
+# What is wrong with a credential is an audit row of its own kind; offering none is not.
+CREDENTIAL_REASONS = frozenset({Reason.INVALID_CREDENTIALS, Reason.AMBIGUOUS_CREDENTIALS, Reason.CREDENTIALS_EXPIRED})
+
+ALLOWED_ORIGIN = "https://example.com"
+# A client sends this word where an answer might repeat it; it may come back nowhere.
+CANARY = "canarybird"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """An upgrade request; header values are bytes as they go on the wire."""
+
+    path: str = "/open/"
+    origin: str | bytes | None = ALLOWED_ORIGIN
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    subprotocols: tuple[str, ...] = ()
+    cookies: Mapping[str, str] = field(default_factory=dict)
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers but Host, Origin and the subprotocols."""
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items()).encode("latin-1")
+        return [*self.headers, *([(b"cookie", cookies)] if cookies else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a handshake must end.
+
+    Args:
+        reason: of the refusal; None when the socket must open.
+        told: by an HTTP response before accept, or by an accepted socket that says why and closes.
+        or_server: the server itself may refuse with a 4xx or 5xx before the application is reached.
+        subprotocol: what must have been chosen.
+    """
+
+    reason: Reason | None = None
+    told: Literal["http", "socket"] = "http"
+    or_server: bool = False
+    subprotocol: str | None = None
+    retry_after: bool = False
+
+    def __str__(self) -> str:
+        if self.reason is None:
+            return "accepted"
+        rule = RULES[self.reason]
+        text = f"HTTP {rule.status}" if self.told == "http" else f"close {rule.close}"
+        return f"{text} `{self.reason}`" + (", or the server's own refusal" if self.or_server else "")
+
+    @property
+    def kind(self) -> str:
+        """The kind of the one audit row."""
+        if self.reason is None:
+            return "connection.accepted"
+        return "credentials.failed" if self.reason in CREDENTIAL_REASONS else "handshake.denied"
+
+
+LET_IN = Verdict()
+
+
+def http(reason: Reason, *, or_server: bool = False) -> Verdict:
+    return Verdict(reason=reason, told="http", or_server=or_server)
+
+
+def socket(reason: Reason) -> Verdict:
+    return Verdict(reason=reason, told="socket")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """A row of 4.1 to 4.3 that is one upgrade request."""
+
+    id: str
+    row: int
+    given: str
+    request: Callable[[World], Request]
+    required: Verdict
+    on: tuple[Driver, ...] = EVERYWHERE
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What must come back for a message: a value, an error frame on an open socket, or a close.
+
+    Args:
+        value: the whole frame.
+        error: the reason of a non-fatal error frame.
+        close: the reason of a close, after a fatal error frame.
+        path: of the first error in the error frame.
+        ref: the message's own id.
+    """
+
+    value: Any = None
+    error: Reason | None = None
+    close: Reason | None = None
+    path: str | None = None
+    ref: str | int | None = None
+
+    def __str__(self) -> str:
+        if self.close is not None:
+            return f"close {RULES[self.close].close} `{self.close}`"
+        if self.error is not None:
+            return f"error frame `{self.error}`" + (f" at `{self.path}`" if self.path else "")
+        return "handled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A row of 4.4 that is one frame: text, or bytes for a binary frame."""
+
+    id: str
+    row: int
+    given: str
+    frame: str | bytes
+    required: Answer
+    path: str = "/open/"
+    on: tuple[Driver, ...] = EVERYWHERE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A row that takes more than one request or frame; the test function itself is marked with its id."""
+
+    id: str
+    row: int
+    given: str
+    required: str
+    on: tuple[Driver, ...]
+
+
+Case = Handshake | Message | Program
+TABLE: dict[str, Case] = {}
+# Rows that no ASGI application can influence; facts about servers, not about the package.
+OUT_OF_REACH = {
+    21: "A silent TCP connection or dripping headers never reach the application: put a proxy with a header time-out in front.",
+    62: "Frames and pings are the server's: tiny fragments and ping floods need a proxy or a bandwidth limit.",
+}
+
+
+def add(case: Case) -> None:
+    if case.id in TABLE:
+        raise ValueError(f"two cases are called {case.id}")
+    TABLE[case.id] = case
