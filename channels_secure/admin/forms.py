@@ -1,5 +1,6 @@
 """The form that makes a block."""
 
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -7,8 +8,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from channels_secure.conf import get_settings
-from channels_secure.models import Block
-from channels_secure.policy.addresses import IPAddress, network_for, resolve_client
+from channels_secure.models import Block, checked_network
+from channels_secure.policy.addresses import IPAddress, resolve_client
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[Block]
@@ -42,7 +43,7 @@ class BlockForm(ModelForm):
     def _is_own(self, text: str) -> bool:
         address = client_address(self.request)
         try:
-            return address is not None and address in network_for(text, get_settings().ipv6_prefix)
+            return address is not None and address in ip_network(checked_network(text))
         except ValueError:
             # `Block.clean()` says what is wrong with it.
             return False

@@ -1,7 +1,7 @@
 """Checks of how users show who they are."""
 
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -17,7 +17,11 @@ JWT = "channels_secure.auth.jwt.JWTAuthenticator"
 
 
 def has_simplejwt() -> bool:
-    return find_spec("rest_framework_simplejwt") is not None
+    try:
+        import_module("rest_framework_simplejwt")
+    except ImportError:
+        return False
+    return True
 
 
 def takes_sessions() -> bool:

@@ -52,7 +52,9 @@ class Bucket:
 
     def __init__(self, rate: Rate) -> None:
         self.increment = rate.period / rate.amount
-        self.tolerance = rate.period
+        # Sums of increments carry rounding errors that grow with the clock: 1e-9 s after a day, 1e-6 s after years.
+        # They must not cost the last unit of a burst.
+        self.tolerance = rate.period + min(1e-5, self.increment / 100)
         self.tat = 0.0
         self.holders = 0
 
@@ -63,8 +65,7 @@ class Bucket:
             tat = now
         tat += cost * self.increment
         excess = tat - now - self.tolerance
-        # Sums of increments carry rounding errors of some 1e-12 s, which must not cost the last unit of a burst.
-        if excess > 1e-9:
+        if excess > 0:
             return excess
         self.tat = tat
         return 0.0

@@ -28,26 +28,34 @@ class _Flaw(ValueError):
 
 def is_suspicious(text: str, max_depth: int) -> bool:
     """Whether numbers or nesting could break a limit; a cheap test that may be wrong only towards True."""
-    if text.count("[") + text.count("{") > max_depth:
-        return True
-    return _SUSPICIOUS_NUMBER.search(text) is not None
+    return _openings(text) > max_depth or _SUSPICIOUS_NUMBER.search(text) is not None
 
 
 def find_flaw(text: str, max_depth: int) -> str | None:
     """Say in plain words what is wrong with a JSON text, or None."""
     try:
-        return _walk(_loads(text), max_depth)
+        value = _loads(text)
+        # A look at every value takes milliseconds, so only where the text leaves a doubt.
+        if "\\u0000" in text or _openings(text) > max_depth:
+            return _walk(value, max_depth)
     except _Flaw as flaw:
         return str(flaw)
     except RecursionError:
         return TOO_DEEP
     except ValueError:
         return NOT_JSON
+    return None
+
+
+def _openings(text: str) -> int:
+    return text.count("[") + text.count("{")
 
 
 def _loads(text: str) -> Any:
+    if _SUSPICIOUS_NUMBER.search(text) is None:
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_constant)
     return json.loads(
-        text, object_pairs_hook=_distinct, parse_int=_integer, parse_float=_number, parse_constant=_constant
+        text, object_pairs_hook=_distinct, parse_constant=_constant, parse_int=_integer, parse_float=_number
     )
 
 
@@ -81,16 +89,20 @@ def _walk(value: Any, max_depth: int) -> str | None:
     depth = 0
     while level:
         below: list[Any] = []
+        nests = False
         for item in level:
-            if type(item) is str:
+            kind = type(item)
+            if kind is str:
                 if "\x00" in item:
                     return NUL
-            elif type(item) is dict:
+            elif kind is dict:
+                nests = True
                 below.extend(item)
                 below.extend(item.values())
-            elif type(item) is list:
+            elif kind is list:
+                nests = True
                 below.extend(item)
-        depth += any(type(item) in (dict, list) for item in level)
+        depth += nests
         if depth > max_depth:
             return TOO_DEEP
         level = below

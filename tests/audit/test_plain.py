@@ -94,5 +94,11 @@ def test_a_deep_and_wide_detail_is_cut_with_a_mark() -> None:
     assert wide[plain.MARK] is True
 
 
+def test_the_longest_detail_is_short() -> None:
+    rows = [["\x00" * 10_000] * 100] * 100
+    worst = {f"{number}" + "\x00" * 1_000: rows for number in range(100)}
+    assert len(json.dumps(plain.detail(worst))) < 32 * 1024
+
+
 def test_nothing_is_an_empty_object() -> None:
     assert plain.detail(None) == {}

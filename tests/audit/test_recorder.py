@@ -337,7 +337,7 @@ def test_half_of_a_batch_that_was_stored_is_not_stored_twice(transactional_db: N
         audit.recorder._state.volume.add(single(number), 10**6)
 
     def go_away(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if sql.startswith("INSERT") and "c700" in params:
+        if sql.startswith("INSERT") and "'c700'" in repr(params):
             raise OperationalError("gone in the second of three batches")
         return execute(sql, params, many, context)
 
@@ -360,9 +360,9 @@ def single(number: int) -> Any:
 @pytest.mark.django_db(transaction=True)
 def test_a_written_event_lives_and_dies_with_its_transaction(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "channels_secure")
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         audit.write("block.created", "never mind")
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     assert not AuditEvent.objects.exists()
     assert messages_of(caplog) == []
     with transaction.atomic():

@@ -50,7 +50,9 @@ def test_the_first_twenty_of_a_key_are_rows_of_their_own_and_the_rest_is_one() -
 def test_the_sum_tells_the_first_and_the_last_time_and_the_network() -> None:
     volume = Volume()
     for number in range(30):
-        volume.add(event(number, ip=f"2001:db8::{number:x}", prefix="2001:db8::/64", connection_id=str(number)), CAPACITY)
+        volume.add(
+            event(number, ip=f"2001:db8::{number:x}", prefix="2001:db8::/64", connection_id=str(number)), CAPACITY
+        )
     last = volume.take()[-1]
     assert (last.created_at, last.last_at, last.count) == (20, 29, 10)
     assert (last.ip, last.connection_id, last.sums) == ("2001:db8::/64", "", True)
@@ -73,7 +75,9 @@ def test_a_new_minute_begins_anew() -> None:
     assert list(table.counts.values()) == ([1] * SINGLES_PER_KEY + [5]) * 3
 
 
-@pytest.mark.parametrize("facts", [{"reason": "blocked"}, {"ip": "203.0.113.8"}, {"user_id": 5}, {"kind": "message.denied"}])
+@pytest.mark.parametrize(
+    "facts", [{"reason": "blocked"}, {"ip": "203.0.113.8"}, {"user_id": 5}, {"kind": "message.denied"}]
+)
 def test_keys_are_kind_reason_address_and_user(facts: dict[str, Any]) -> None:
     volume = Volume()
     for _ in range(SINGLES_PER_KEY):

@@ -1,5 +1,6 @@
 """A Chromium for the folder, and a running example of its own for every test."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,23 @@ def sessions(seeded_database: Path) -> dict[str, str]:
 @pytest.fixture
 def example(seeded_database: Path, sessions: dict[str, str], tmp_path: Path) -> Iterator[Example]:
     """An example of the test's own, so that no test inherits another's rates and blocks; its log must stay clean."""
-    database = copy_database(seeded_database, tmp_path / "db.sqlite3")
-    with running_example(database, tmp_path / "server.log") as running:
+    with clean_example(seeded_database, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_example(
+    seeded_database: Path, sessions: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Example]:
+    """The same for tests that leave nothing behind."""
+    with clean_example(seeded_database, tmp_path_factory.mktemp("example")) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def clean_example(seeded_database: Path, directory: Path) -> Iterator[Example]:
+    database = copy_database(seeded_database, directory / "db.sqlite3")
+    with running_example(database, directory / "server.log") as running:
         yield running
     assert running.complaints() == []
 

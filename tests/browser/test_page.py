@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.example import Visitors
+from tests.browser.example import Example, Visitors
 
 pytestmark = pytest.mark.browser
 
@@ -16,6 +16,11 @@ PATHS = (
     "/admin/channels_secure/block/add/",
 )
 PHONE = {"width": 360, "height": 640}
+
+
+@pytest.fixture
+def example(shared_example: Example) -> Example:
+    return shared_example
 
 
 def test_every_page_carries_a_policy_and_violates_it_nowhere(visitors: Visitors) -> None:

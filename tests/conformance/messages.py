@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from channels_secure.policy.decisions import Reason
-from tests.conformance.table import CANARY, COMMUNICATOR, Answer, Message, add
+from tests.conformance.table import ANY_REF, CANARY, COMMUNICATOR, Answer, Message, add
 
 INVALID = Answer(error=Reason.INVALID_MESSAGE)
 UNKNOWN = Answer(error=Reason.UNKNOWN_TYPE)
@@ -21,7 +21,7 @@ def answer(kind: str, message: Any) -> Answer:
     return Answer(value={"type": "answer", "to": kind, "message": message})
 
 
-def invalid(path: str = "", ref: str | int | None = None) -> Answer:
+def invalid(path: str = "", ref: str | int | None = ANY_REF) -> Answer:
     return Answer(error=Reason.INVALID_MESSAGE, path=path, ref=ref)
 
 
@@ -104,7 +104,7 @@ case("keys-5000", 67, "5,000 members", "{" + ",".join(f'"k{i}":1' for i in range
 NUMBERS = {
     "digits-4301": "1" * 4301, "digits-60000": "1" * 60_000, "2-53": str(2**53), "2-53-plus-1": str(2**53 + 1), "minus-2-53": str(-(2**53)), "2-63": str(2**63),
     "2-64": str(2**64), "2-64-plus-1": str(2**64 + 1), "1e999": "1e999", "minus-1e999": "-1e999", "1e400": "1e400", "nan": "NaN", "infinity": "Infinity", "minus-infinity": "-Infinity",
-    "exponent-huge": "1e99999999999", "fraction-of-exponent": "0.1e309",
+    "exponent-huge": "1e99999999999", "fraction-of-exponent": "10.1e308",
 }  # fmt: skip
 for name, number in NUMBERS.items():
     case(f"number-{name}", 69, f"{number[:24]} for an integer", f'{{"type":"count","number":{number}}}', INVALID)
@@ -246,5 +246,8 @@ for name, text in {
     case(f"type-{name}", 73, f"a type that is no string: {text}", text, UNKNOWN)
 case("type-drop-in", 73, "no type, to a drop-in class", '{"a":1}', Answer(value={"a": 1}), path="/echo/")
 case("type-drop-in-reserved", 73, "a reserved type, to a drop-in class, is only data", '{"type":"websocket.disconnect"}', Answer(value={"type": "websocket.disconnect"}), path="/echo/")
+for kind in ("loose", "dict", "dataclass", "pydantic", "nothing", "unknown.type"):
+    for name, flaw in {"number": "1e999", "depth": nested(33), "nul": r'"\u0000"', "duplicate": '1,"x":2'}.items():
+        case(f"ref-{kind}-{name}", 72, f"an id comes back, whatever else is wrong ({name}), type {kind}", f'{{"type":"{kind}","id":7,"text":"a","x":{flaw}}}', invalid(ref=7))
 case("permission", 73, "a message that needs a permission", '{"type":"permitted","id":1}', Answer(error=Reason.PERMISSION_DENIED, ref=1))
 case("refresh-token-frame", 73, "a token in a frame is neither logged nor echoed", f'{{"type":"unknown.refresh","token":"{CANARY}"}}', UNKNOWN)

@@ -16,6 +16,14 @@ SERVERS: tuple[Driver, ...] = ("daphne", "uvicorn")
 CREDENTIAL_REASONS = frozenset({Reason.INVALID_CREDENTIALS, Reason.AMBIGUOUS_CREDENTIALS, Reason.CREDENTIALS_EXPIRED})
 
 ALLOWED_ORIGIN = "https://example.com"
+# Attempts and strikes are rows of their own; here they would only make one case depend on the other.
+SETTINGS: Mapping[str, Any] = {
+    "ALLOWED_ORIGINS": [ALLOWED_ORIGIN],
+    "HANDSHAKE_RATES": {"ip": None, "user": None},
+    "MESSAGE_RATES": {"user": None},
+    "AUTO_BLOCK_AFTER": None,
+}
+ANY_REF = "any"
 # A client sends this word where an answer might repeat it; it may come back nowhere.
 CANARY = "canarybird"
 
@@ -102,14 +110,14 @@ class Answer:
         error: the reason of a non-fatal error frame.
         close: the reason of a close, after a fatal error frame.
         path: of the first error in the error frame.
-        ref: the message's own id.
+        ref: the message's own id; by default whatever the frame itself says its id is, or none at all.
     """
 
     value: Any = None
     error: Reason | None = None
     close: Reason | None = None
     path: str | None = None
-    ref: str | int | None = None
+    ref: str | int | None = ANY_REF
 
     def __str__(self) -> str:
         if self.close is not None:

@@ -1,41 +1,55 @@
 """Every row that is data, through the ASGI communicator."""
 
+import asyncio
+from itertools import groupby
+from typing import Any
+
 import pytest
 from django.test import override_settings
 
 import tests.conformance.handshakes
 import tests.conformance.messages  # noqa: F401 - these two fill the table
-from channels_secure import audit, database
+from channels_secure import database
 from tests.conformance import drive
-from tests.conformance.conftest import QuietLog, audit_rows
-from tests.conformance.table import ALLOWED_ORIGIN, CANARY, TABLE, Handshake, Message
+from tests.conformance.conftest import Judge, QuietLog
+from tests.conformance.table import CANARY, SETTINGS, TABLE, Case, Handshake, Message
 from tests.conformance.world import World
-
-HANDSHAKES = [case for case in TABLE.values() if isinstance(case, Handshake) and "communicator" in case.on]
-MESSAGES = [case for case in TABLE.values() if isinstance(case, Message) and "communicator" in case.on]
-SETTINGS = {"ALLOWED_ORIGINS": [ALLOWED_ORIGIN]}
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.parametrize("http_response", [True, False], ids=["uvicorn-like", "daphne-like"])
-@pytest.mark.parametrize("case", HANDSHAKES, ids=lambda case: case.id)
-async def test_a_handshake_ends_as_the_table_says(case: Handshake, http_response: bool, world: World, quiet: QuietLog) -> None:
-    request = await database.run(case.request, world)
-    with override_settings(CHANNELS_SECURE={**SETTINGS, **case.settings}):
-        await drive.shake(case, request, http_response=http_response)
-    assert not quiet.errors()
-    stored = str(await database.run(audit_rows))
-    for secret in world.secrets:
-        assert secret not in quiet.text()
-        assert secret not in stored
+def by_row(kind: type, driver: str) -> list[Any]:
+    """The cases of one kind, as one parameter per row of the specification."""
+    cases = sorted((case for case in TABLE.values() if isinstance(case, kind) and driver in case.on), key=lambda case: case.row)
+    return [pytest.param(list(members), id=f"row-{row}") for row, members in groupby(cases, key=lambda case: case.row)]
 
 
-@pytest.mark.parametrize("case", MESSAGES, ids=lambda case: case.id)
-async def test_a_message_is_answered_as_the_table_says(case: Message, quiet: QuietLog) -> None:
+@pytest.mark.parametrize("cases", by_row(Handshake, "communicator"))
+async def test_handshakes_end_as_the_table_says(cases: list[Handshake], judge: Judge, quiet: QuietLog) -> None:
+    for case in cases:
+        for http_response in (True, False):
+            with judge.case(case.id, "communicator"), override_settings(CHANNELS_SECURE={**SETTINGS, **case.settings}):
+                world = await database.run(World)
+                request = await database.run(case.request, world)
+                async with asyncio.timeout(10):
+                    await drive.shake(case, request, http_response=http_response)
+                log = quiet.take()
+                for secret in world.secrets:
+                    assert secret not in log
+            await drive.forget()
+
+
+@pytest.mark.parametrize("cases", by_row(Message, "communicator"))
+async def test_messages_are_answered_as_the_table_says(cases: list[Message], judge: Judge, quiet: QuietLog) -> None:
     with override_settings(CHANNELS_SECURE=SETTINGS):
-        await drive.speak(case)
-    await audit.flush()
-    assert not quiet.errors()
-    assert CANARY not in quiet.text()
-    assert CANARY not in str(await database.run(audit_rows))
+        for case in cases:
+            with judge.case(case.id, "communicator"):
+                async with asyncio.timeout(10):
+                    await drive.speak(case)
+                assert CANARY not in quiet.take()
+            await drive.forget()
+
+
+def test_every_case_is_run_somewhere() -> None:
+    nowhere: list[Case] = [case for case in TABLE.values() if not case.on]
+    assert nowhere == []

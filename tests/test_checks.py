@@ -1,0 +1,497 @@
+"""Every system check, firing and silent."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
+from django.core.checks.registry import registry
+from pytest_django import Settings
+
+from channels_secure import checks
+from channels_secure.checks import deployment
+from channels_secure.policy.handshake import Handshake
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "checks.md"
+JWT = "channels_secure.auth.jwt.JWTAuthenticator"
+SESSION = "channels_secure.auth.session.SessionAuthenticator"
+
+
+def found(*, deploy: bool = False) -> list[CheckMessage]:
+    """What Django's own command would say about the package."""
+    messages = run_checks(include_deployment_checks=deploy, databases=[])
+    return [message for message in messages if str(message.id).startswith("channels_secure.")]
+
+
+def codes(*, deploy: bool = False) -> set[str]:
+    return {str(message.id).removeprefix("channels_secure.") for message in found(deploy=deploy)}
+
+
+def deploy_codes() -> set[str]:
+    return codes(deploy=True)
+
+
+def message_of(code: str) -> CheckMessage:
+    (message,) = [message for message in found(deploy=True) if message.id == f"channels_secure.{code}"]
+    return message
+
+
+@pytest.fixture
+def secure(settings: Settings) -> Settings:
+    """A project that has nothing to mind, not even in production."""
+    settings.SECURE_SSL_REDIRECT = True
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
+    settings.SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True}
+    settings.CHANNELS_SECURE = {"STORE": {"BACKEND": "example.SharedStore"}, "TRUSTED_PROXIES": []}
+    return settings
+
+
+Versions = Callable[..., None]
+
+
+@pytest.fixture
+def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Versions:
+    """Put other versions before the installed ones: the metadata is read from `sys.path` in its order."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(**distributions: str) -> None:
+        for name, version in distributions.items():
+            folder = tmp_path / f"{name}-{version}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        PathFinder.invalidate_caches()
+
+    return install
+
+
+@pytest.fixture
+def without_simplejwt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide simplejwt from imports, as where the extra was not installed."""
+    monkeypatch.setitem(sys.modules, "rest_framework_simplejwt", None)
+    monkeypatch.delitem(sys.modules, JWT.rpartition(".")[0], raising=False)
+
+
+def test_a_sound_project_hears_nothing(secure: Settings) -> None:
+    assert deploy_codes() == set()
+
+
+def test_a_fresh_project_hears_of_production_only_when_it_deploys(settings: Settings) -> None:
+    settings.CHANNELS_SECURE = {}
+    assert codes() == set()
+    assert deploy_codes() == {"W021", "W022", "W025", "W026"}
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_e001_an_unknown_key(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"ALLOWED_ORIGIN": []}
+    assert codes() == {"E001"}
+    message = message_of("E001")
+    assert message.msg == "CHANNELS_SECURE: Unknown key 'ALLOWED_ORIGIN'."
+    assert str(message.hint).startswith("Did you mean 'ALLOWED_ORIGINS'?")
+
+
+def test_e002_a_wrong_value(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"MODE": "off", "MAX_CONNECTIONS": {"user": "ten"}}
+    assert [str(message.id) for message in found()] == ["channels_secure.E002"] * 2
+    secure.CHANNELS_SECURE = None
+    assert message_of("E002").msg == "CHANNELS_SECURE must be a dict, not NoneType."
+
+
+@pytest.mark.parametrize(
+    "origins", ["*", ["*"], ["example.com"], ["https://ex\u00e4mple.com"], ["https://a.com/b"], [5]]
+)
+def test_e003_origins_that_are_none(secure: Settings, origins: Any) -> None:
+    secure.CHANNELS_SECURE = {"ALLOWED_ORIGINS": origins}
+    assert codes() == {"E003"}
+
+
+def test_e003_is_silent_about_origins(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {
+        "ALLOWED_ORIGINS": ["https://example.com", "https://*.example.com", "https://xn--exmple-cua.com"]
+    }
+    assert codes() == set()
+
+
+@pytest.mark.parametrize("proxies", [["proxy.local"], ["0.0.0.0/0"], "10.0.0.1"])
+def test_e004_proxies_that_are_none(secure: Settings, proxies: Any) -> None:
+    secure.CHANNELS_SECURE = {"TRUSTED_PROXIES": proxies}
+    assert codes() == {"E004"}
+
+
+def test_e004_is_silent_about_proxies(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"TRUSTED_PROXIES": ["10.0.0.0/8", "2001:db8::1", "unix"]}
+    assert codes() == set()
+
+
+def test_wrong_settings_are_said_once_and_no_other_check_fails_over_them(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"MODE": "off", "TOKEN_SOURCES": ["query"], "CLOSE_CODES": {"blocked": 1008}}
+    assert deploy_codes() == {"E002"}
+
+
+def test_w003_codes_that_daphne_cannot_send(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"CLOSE_CODES": {"blocked": 1008, "unauthenticated": 1008, "internal_error": 1011}}
+    assert codes() == {"W003"}
+    assert "1008, 1011" in message_of("W003").msg
+    secure.CHANNELS_SECURE = {"CLOSE_CODES": {"blocked": 4008, "disconnected": 1000, "rate_limited": 3000}}
+    assert codes() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https")), ("USE_X_FORWARDED_HOST", True)],
+)
+def test_w005_a_proxy_that_only_django_knows(secure: Settings, name: str, value: Any) -> None:
+    setattr(secure, name, value)
+    secure.CHANNELS_SECURE = {}
+    assert codes() == {"W005"}
+    assert name in message_of("W005").msg
+
+
+@pytest.mark.parametrize(
+    "keys", [{"TRUSTED_PROXIES": ["10.0.0.1"]}, {"TRUSTED_PROXIES": []}, {"TRUSTED_PROXY_COUNT": 1}]
+)
+def test_w005_is_silent_about_a_declared_proxy(secure: Settings, keys: dict[str, Any]) -> None:
+    secure.USE_X_FORWARDED_HOST = True
+    secure.CHANNELS_SECURE = keys
+    assert codes() == set()
+
+
+def test_w005_is_silent_where_django_knows_of_no_proxy(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {}
+    assert codes() == set()
+
+
+# Installation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"])
+def test_e005_an_app_that_is_needed(secure: Settings, name: str) -> None:
+    from channels_secure.checks.installation import check_apps
+
+    secure.INSTALLED_APPS = [app for app in secure.INSTALLED_APPS if app != name and app != "django.contrib.admin"]
+    (message,) = check_apps(None)
+    assert (message.id, message.msg) == ("channels_secure.E005", f"INSTALLED_APPS lacks {name!r}.")
+
+
+def test_e005_is_silent_about_sessions_that_are_kept_elsewhere(secure: Settings) -> None:
+    from channels_secure.checks.installation import check_apps
+
+    secure.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    secure.INSTALLED_APPS = [app for app in secure.INSTALLED_APPS if app != "django.contrib.sessions"]
+    assert check_apps(None) == []
+
+
+def test_w001_channels_is_not_listed(secure: Settings) -> None:
+    from channels_secure.checks.installation import check_apps
+
+    secure.INSTALLED_APPS = [app for app in secure.INSTALLED_APPS if app != "channels"]
+    assert [message.id for message in check_apps(None)] == ["channels_secure.W001"]
+
+
+HASTY: list[Any] = [
+    None,
+    [],
+    ["redis://localhost"],
+    [("localhost", 6379)],
+    [{"address": "redis://localhost"}],
+    [{"address": "redis://localhost", "socket_timeout": 5}],
+    ["redis://localhost?socket_timeout=5"],
+    ["redis://localhost?socket_timeout=x"],
+    ["redis://localhost?socket_timeout=60", "redis://other"],
+]
+PATIENT: list[Any] = [
+    ["redis://localhost?socket_timeout=60"],
+    [{"address": "redis://localhost", "socket_timeout": None}],
+    [{"address": "redis://localhost", "socket_timeout": 15}],
+    [{"host": "localhost", "port": 6379, "socket_timeout": None}],
+]
+
+
+def redis_layer(hosts: Any) -> dict[str, Any]:
+    return {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": hosts}}}
+
+
+@pytest.mark.parametrize("hosts", HASTY)
+def test_e008_a_redis_client_that_ends_idle_consumers(secure: Settings, versions: Versions, hosts: Any) -> None:
+    versions(redis="8.0.0", channels_redis="4.3.0")
+    secure.CHANNEL_LAYERS = redis_layer(hosts)
+    assert codes() == {"E008"}
+    assert "redis-py 8.0.0" in message_of("E008").msg
+
+
+@pytest.mark.parametrize("hosts", PATIENT)
+def test_e008_is_silent_about_hosts_with_a_long_timeout(secure: Settings, versions: Versions, hosts: Any) -> None:
+    versions(redis="8.1.0", channels_redis="4.3.0")
+    secure.CHANNEL_LAYERS = redis_layer(hosts)
+    assert codes() == set()
+
+
+@pytest.mark.parametrize(("redis", "layer"), [("7.4.1", "4.3.0"), ("8.1.0", "4.3.1"), ("8.1.0", "5.0")])
+def test_e008_is_silent_about_other_versions(secure: Settings, versions: Versions, redis: str, layer: str) -> None:
+    versions(redis=redis, channels_redis=layer)
+    secure.CHANNEL_LAYERS = redis_layer(None)
+    assert codes() == set()
+
+
+def test_e008_is_silent_about_other_layers(secure: Settings, versions: Versions) -> None:
+    versions(redis="8.1.0", channels_redis="4.3.0")
+    for backend in ("channels.layers.InMemoryChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer"):
+        secure.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
+        assert codes() == set()
+
+
+# Credentials ---------------------------------------------------------------------------------------------------------
+
+
+class Complete:
+    async def authenticate(self, handshake: Handshake) -> None:
+        return None
+
+
+class Mute:
+    pass
+
+
+class Synchronous:
+    def authenticate(self, handshake: Handshake) -> None:
+        return None
+
+
+class Demanding(Complete):
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("no.such.module.Class", "cannot be imported"),
+        (f"{__name__}.NoSuchClass", "cannot be imported"),
+        ("NoDots", "cannot be imported"),
+        (f"{__name__}.Mute", "has no method `authenticate`"),
+        (f"{__name__}.PAGE", "has no method `authenticate`"),
+        (f"{__name__}.Synchronous", "is not async"),
+        (f"{__name__}.Demanding", "cannot be made without arguments"),
+    ],
+)
+def test_e006_an_authenticator_that_cannot_be_used(secure: Settings, path: str, words: str) -> None:
+    secure.CHANNELS_SECURE = {"AUTHENTICATORS": [SESSION, path]}
+    assert codes() == {"E006"}
+    assert repr(path) in message_of("E006").msg
+    assert words in message_of("E006").msg
+
+
+def test_e006_is_silent_about_authenticators(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"AUTHENTICATORS": [SESSION, JWT, f"{__name__}.Complete"]}
+    assert codes() == set()
+
+
+@pytest.mark.parametrize("keys", [{"AUTHENTICATORS": [JWT]}, {"TOKEN_SOURCES": ["header"]}])
+def test_e007_tokens_without_simplejwt(secure: Settings, without_simplejwt: None, keys: dict[str, Any]) -> None:
+    secure.CHANNELS_SECURE = keys
+    assert codes() == {"E007"}
+    assert next(iter(keys)) in message_of("E007").msg
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"TOKEN_SOURCES": []}, {"AUTHENTICATORS": [SESSION], "TOKEN_SOURCES": ["header"]}]
+)
+def test_e007_is_silent_about_a_project_without_tokens(
+    secure: Settings, without_simplejwt: None, keys: dict[str, Any]
+) -> None:
+    secure.CHANNELS_SECURE = keys
+    assert codes() == set()
+
+
+def test_w002_tokens_in_urls(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"TOKEN_SOURCES": ["header", "query"]}
+    assert codes() == {"W002"}
+    for keys in ({"TOKEN_SOURCES": ["header", "cookie"]}, {"TOKEN_SOURCES": ["query"], "AUTHENTICATORS": [SESSION]}):
+        secure.CHANNELS_SECURE = keys
+        assert codes() == set()
+
+
+def test_w004_sessions_in_signed_cookies(secure: Settings) -> None:
+    secure.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    assert codes() == {"W004"}
+    secure.CHANNELS_SECURE = {"AUTHENTICATORS": [JWT]}
+    assert codes() == set()
+
+
+@pytest.mark.parametrize("keys", [{}, {"AUTHENTICATORS": [JWT], "TOKEN_SOURCES": ["cookie"]}])
+def test_w006_cookies_that_count_without_an_origin(secure: Settings, keys: dict[str, Any]) -> None:
+    secure.CHANNELS_SECURE = {"ALLOW_MISSING_ORIGIN": "always", **keys}
+    assert codes() == {"W006"}
+    secure.CHANNELS_SECURE = {"ALLOW_MISSING_ORIGIN": "token", **keys}
+    assert codes() == set()
+
+
+def test_w006_is_silent_where_no_cookie_counts(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"ALLOW_MISSING_ORIGIN": "always", "AUTHENTICATORS": [JWT]}
+    assert codes() == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "key", "bad", "good"),
+    [
+        ("W007", "TOKEN_TYPE_CLAIM", None, "kind"),
+        (
+            "W008",
+            "AUTH_TOKEN_CLASSES",
+            ["rest_framework_simplejwt.tokens.SlidingToken"],
+            ["rest_framework_simplejwt.tokens.SlidingToken", "rest_framework_simplejwt.tokens.AccessToken"],
+        ),
+        ("W009", "AUTH_HEADER_NAME", "HTTP_X_ACCESS_TOKEN", "HTTP_AUTHORIZATION"),
+    ],
+)
+def test_w007_to_w009_simplejwt_settings_that_do_not_fit(
+    secure: Settings, code: str, key: str, bad: Any, good: Any
+) -> None:
+    secure.SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True, key: bad}
+    assert codes() == {code}
+    secure.SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True, key: good}
+    assert codes() == set()
+
+
+# Production ----------------------------------------------------------------------------------------------------------
+
+
+def test_w020_report_mode(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "MODE": "report"}
+    assert (codes(), deploy_codes()) == (set(), {"W020"})
+
+
+def test_w021_the_memory_store(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {"TRUSTED_PROXIES": []}
+    assert (codes(), deploy_codes()) == (set(), {"W021"})
+
+
+@pytest.mark.parametrize("layers", [{}, {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}])
+def test_w022_no_layer_between_processes(secure: Settings, layers: dict[str, Any]) -> None:
+    secure.CHANNEL_LAYERS = layers
+    assert (codes(), deploy_codes()) == (set(), {"W022"})
+
+
+VULNERABLE = [
+    {"daphne": "4.2.1"},
+    {"daphne": "4.1.2"},
+    {"Django": "5.2.12"},
+    {"Django": "6.0.3"},
+    {"Django": "6.0"},
+    {"djangorestframework_simplejwt": "5.5.0"},
+    {"PyJWT": "2.14.9"},
+    {"granian": "2.7.3"},
+]
+GOOD = [
+    {"daphne": "4.2.2"},
+    {"Django": "5.2.13"},
+    {"Django": "6.0.4"},
+    {"Django": "6.1"},
+    {"djangorestframework_simplejwt": "5.5.1"},
+    {"PyJWT": "2.15"},
+    {"granian": "2.7.4"},
+    {"granian": "10.0rc1"},
+]
+
+
+@pytest.mark.parametrize("installed", VULNERABLE, ids=str)
+def test_w023_a_vulnerable_version(secure: Settings, versions: Versions, installed: dict[str, str]) -> None:
+    versions(**installed)
+    assert (codes(), deploy_codes()) == (set(), {"W023"})
+    (version,) = installed.values()
+    assert version in message_of("W023").msg
+    assert "CVE-" in message_of("W023").msg
+    assert str(message_of("W023").hint).startswith("The first good version is ")
+
+
+@pytest.mark.parametrize("installed", GOOD, ids=str)
+def test_w023_is_silent_about_good_versions(secure: Settings, versions: Versions, installed: dict[str, str]) -> None:
+    versions(**installed)
+    assert deploy_codes() == set()
+
+
+def test_w023_is_silent_about_token_libraries_where_no_token_counts(secure: Settings, versions: Versions) -> None:
+    versions(PyJWT="1.7.1", djangorestframework_simplejwt="4.0.0")
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUTHENTICATORS": [SESSION]}
+    assert deploy_codes() == set()
+
+
+def test_w024_access_tokens_that_live_long(secure: Settings) -> None:
+    for lifetime, expected in ((timedelta(hours=2), {"W024"}), (timedelta(hours=1), set())):
+        secure.SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True, "ACCESS_TOKEN_LIFETIME": lifetime}
+        assert (codes(), deploy_codes()) == (set(), expected)
+
+
+def test_w025_access_tokens_that_outlive_the_password(secure: Settings) -> None:
+    for simple_jwt in ({}, None, {"CHECK_REVOKE_TOKEN": False}):
+        secure.SIMPLE_JWT = simple_jwt
+        assert (codes(), deploy_codes()) == (set(), {"W025"})
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "TOKEN_SOURCES": []}
+    assert deploy_codes() == set()
+
+
+def test_w026_plain_transport(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "REQUIRE_WSS": False}
+    assert (codes(), deploy_codes()) == (set(), {"W026"})
+
+
+# The catalogue -------------------------------------------------------------------------------------------------------
+
+
+def test_ids_are_distinct_and_well_formed() -> None:
+    ids = [check.id for check in checks.CATALOGUE]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"channels_secure\.[EW]\d{3}", name) for name in ids)
+
+
+def test_the_letter_of_an_id_says_how_grave_it_is() -> None:
+    for check in checks.CATALOGUE:
+        assert isinstance(check.report("x"), Error if check.code[0] == "E" else Warning)
+
+
+@pytest.mark.parametrize("check", checks.CATALOGUE, ids=lambda check: check.code)
+def test_every_check_is_documented_where_its_hint_says(check: checks.Check) -> None:
+    page, _, anchor = re.search(r"See (\S+)\.$", str(check.report("x").hint))[1].partition("#")  # type: ignore[index]
+    assert Path(page) == PAGE.relative_to(PAGE.parents[2])
+    (row,) = [line for line in PAGE.read_text().splitlines() if f'<a id="{anchor}"></a>' in line]
+    assert row.startswith(f'| <a id="{check.code.lower()}"></a>`{check.code}` | ')
+    assert row.count(" | ") == 2
+
+
+def test_nothing_else_is_documented_and_the_headings_are_right() -> None:
+    text = PAGE.read_text()
+    documented = re.findall(r"^\| <a id=\"\w+\"></a>`(\w+)`", text, re.MULTILINE)
+    assert sorted(documented) == sorted(check.code for check in checks.CATALOGUE)
+    production = text.partition("## Warnings for production")[2]
+    assert set(re.findall(r"`(W\d+)` \|", production)) == {check.code for check in checks.CATALOGUE if check.deploy}
+
+
+def test_every_check_has_a_test_here() -> None:
+    source = Path(__file__).read_text()
+    for check in checks.CATALOGUE:
+        assert re.search(rf"def test_\w*{check.code.lower()}", source) or check.code == "W008"
+
+
+def test_importing_the_package_registers_the_checks() -> None:
+    ordinary = {check.__module__ for check in registry.get_checks() if check.__module__.startswith("channels_secure.")}
+    with_deploy = {check.__module__ for check in registry.get_checks(include_deployment_checks=True)}
+    assert {"channels_secure.checks.settings", "channels_secure.checks.installation"} <= ordinary
+    assert deployment.__name__ in with_deploy - ordinary
+
+
+def test_the_package_starts_and_is_checked_where_simplejwt_is_not_installed() -> None:
+    source = (
+        "import sys; sys.modules['rest_framework_simplejwt'] = sys.modules['jwt'] = None\n"
+        "import django; django.setup(); from django.core.management import call_command; call_command('check')"
+    )
+    environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(PAGE.parents[2])}
+    subprocess.run([sys.executable, "-c", source], env=environ, check=True, timeout=60)
