@@ -207,8 +207,9 @@ def derive(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             values["trusted_proxies"], values["client_ip_header"], values["trusted_proxy_count"]
         )
     except ValueError as error:
-        names = "TRUSTED_PROXIES, TRUSTED_PROXY_COUNT or CLIENT_IP_HEADER"
-        problems.append(Problem("TRUSTED_PROXIES", f"{names}: {error}."))
+        problems.append(
+            Problem("TRUSTED_PROXIES", f"TRUSTED_PROXIES, TRUSTED_PROXY_COUNT or CLIENT_IP_HEADER: {error}.")
+        )
     return derived, problems
 
 

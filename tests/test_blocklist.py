@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import Settings
 
-from channels_secure import blocklist, signals
+from channels_secure import blocklist, database, signals
 from channels_secure.blocklist.snapshot import Entry, build
 from channels_secure.models import AuditEvent, Block, PolicyVersion
 from channels_secure.policy.decisions import Reason
@@ -566,10 +566,9 @@ async def test_an_address_is_blocked_with_its_network(settings: Settings) -> Non
 @pytest.mark.django_db(transaction=True)
 async def test_who_is_blocked_is_not_blocked_again(user: User) -> None:
     await blocklist.ablock(user=user, duration=HOUR)
-    before = await asyncio.to_thread(version)
+    before = await database.run(version)
     assert await blocklist.ablock_automatically(user=user) is None
-    assert await asyncio.to_thread(version) == before
-    await asyncio.to_thread(connections.close_all)
+    assert await database.run(version) == before
 
 
 @pytest.mark.django_db(transaction=True)

@@ -12,7 +12,7 @@ from channels_secure.conf import Settings
 from channels_secure.limits import Limits, limits_of
 from channels_secure.policy.messages import CONTROL_TYPES, MessageDecoder, Parsed, Refused
 from channels_secure.policy.rates import Rate
-from channels_secure.policy.schemas import Envelope, PayloadDecoder, envelop
+from channels_secure.policy.schemas import Envelope, PayloadDecoder, envelop, payload_members
 from channels_secure.policy.values import VALUE, ValueDecoder
 
 Permission = str | Callable[[Any, Any], Awaitable[bool]]
@@ -129,16 +129,19 @@ def _declared_handlers(consumer: type) -> dict[str, Handler]:
 def _message_decoder(consumer: type, max_depth: int) -> MessageDecoder:
     envelopes: list[Envelope] = []
     payloads: dict[str, PayloadDecoder] = {}
+    own_ids: list[str] = []
     for name, declaration in declarations(consumer):
         schema = _schema(consumer, name)
         try:
             if isinstance(schema, type) and issubclass(schema, msgspec.Struct):
                 envelopes.append(envelop(declaration.type, schema))
-            else:
-                payloads[declaration.type] = payload_decoder(schema)
+                continue
+            payloads[declaration.type] = payload_decoder(schema)
+            if "id" in payload_members(schema):
+                own_ids.append(declaration.type)
         except TypeError as error:
             raise BadDeclaration(f"{consumer.__qualname__}.{name}: {error}") from None
-    return MessageDecoder(envelopes, payloads, max_depth=max_depth)
+    return MessageDecoder(envelopes, payloads, max_depth=max_depth, own_ids=own_ids)
 
 
 def _values(consumer: Any, base: Any, limits: Limits) -> tuple[dict[str, Handler], Callable[[str], Parsed | Refused]]:

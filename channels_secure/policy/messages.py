@@ -12,7 +12,8 @@ from channels_secure.policy.schemas import Envelope, Id, PayloadDecoder, Payload
 from channels_secure.policy.wellformed import NOT_JSON, TOO_DEEP, find_flaw, is_suspicious
 
 MAX_ERRORS = 5
-_AT = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?", re.DOTALL)
+# Greedy: what msgspec repeats of the client's input may look like a path, and the last one is its own.
+_AT = re.compile(r"(?P<what>.*) - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 
 Parsed = tuple[str, Ref, Any]

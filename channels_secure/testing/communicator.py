@@ -14,6 +14,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from channels_secure import database
 from channels_secure.conf import get_settings
 from channels_secure.middleware import Application, SecureMiddlewareStack
+from channels_secure.policy.origins import parse_origin
 
 # RFC 5737: addresses for documentation, so that a test's client is never loopback, which is treated kindly.
 CLIENT = "192.0.2.1"
@@ -80,9 +81,10 @@ class SecureCommunicator(WebsocketCommunicator):
         scheme: str = "wss",
         http_response: bool = True,
     ) -> None:
-        sent = [(b"host", b"testserver"), *headers]
+        own = _allowed_origin()
+        sent = [(b"host", own.partition("://")[2].encode()), *headers]
         if origin is _DEFAULT:
-            origin = _allowed_origin()
+            origin = own
         if origin is not None:
             sent.append((b"origin", origin.encode("latin-1")))
         if token is not None:
@@ -169,8 +171,14 @@ class SecureCommunicator(WebsocketCommunicator):
 
 
 def _allowed_origin() -> str:
-    patterns = get_settings().allowed_origins or ["https://testserver"]
-    return next((pattern for pattern in patterns if "*" not in pattern), patterns[0].replace("*", "www"))
+    """An origin that the settings in force allow: one that they name, the test client's, or with DEBUG this machine."""
+    settings = get_settings()
+    named = [pattern.replace("*", "www") for pattern in settings.allowed_origins or ()]
+    for text in (*named, "https://testserver", "https://localhost"):
+        origin = parse_origin(text)
+        if origin is not None and settings.origins.allows(origin, host=origin.host, secure=True):
+            return text
+    return "https://testserver"
 
 
 def _log_in(user: Any) -> str:

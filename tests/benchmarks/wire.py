@@ -17,14 +17,18 @@ from tests.live.servers import HOST, LiveServer, ServerKind, start_server
 TIMEOUT = 20.0
 MASK = b"\x37\xfa\x21\x3d"
 KEY = base64.b64encode(b"sixteen bytes ok")
-QUIET = {"daphne": ("-v", "0"), "uvicorn": ("--log-level", "warning", "--lifespan", "off")}
+# No log, and no pings in the midst of answers that are compared byte by byte.
+OPTIONS = {
+    "daphne": ("-v", "0", "--ping-interval", "3600"),
+    "uvicorn": ("--log-level", "warning", "--lifespan", "off", "--ws-ping-interval", "3600"),
+}
 
 
 @contextlib.contextmanager
 def serve(kind: ServerKind, directory: Path, app: str = "application") -> Iterator[LiveServer]:
     """Run a server of the subjects for the length of a `with` block."""
     target = f"tests.benchmarks.serving:{app}"
-    server = start_server(kind, target, directory=directory, settings=GENEROUS, arguments=QUIET[kind])
+    server = start_server(kind, target, directory=directory, settings=GENEROUS, arguments=OPTIONS[kind])
     try:
         yield server
     finally:

@@ -16,6 +16,16 @@ SERVERS: tuple[Driver, ...] = ("daphne", "uvicorn")
 CREDENTIAL_REASONS = frozenset({Reason.INVALID_CREDENTIALS, Reason.AMBIGUOUS_CREDENTIALS, Reason.CREDENTIALS_EXPIRED})
 
 ALLOWED_ORIGIN = "https://example.com"
+# A live server is shared by many cases, whose peer is this machine itself.
+LIVE_SETTINGS: Mapping[str, Any] = {
+    "ALLOWED_ORIGINS": [ALLOWED_ORIGIN],
+    "TRUSTED_PROXIES": [],
+    "HANDSHAKE_RATES": {"ip": None, "user": None},
+    "MAX_CONNECTIONS": {"ip": None, "user": None},
+    "MESSAGE_RATES": {"connection": None, "user": None},
+    "ERROR_BUDGET": None,
+    "AUTO_BLOCK_AFTER": None,
+}
 # Attempts and strikes are rows of their own; here they would only make one case depend on the other.
 SETTINGS: Mapping[str, Any] = {
     "ALLOWED_ORIGINS": [ALLOWED_ORIGIN],

@@ -105,7 +105,8 @@ def test_an_underscore_twin_of_a_header_that_matters_is_a_flaw(name: bytes) -> N
 @pytest.mark.parametrize("name", [b"x-forwarded-for", b"my_header", b"_", b"cf-connecting-ip", b"cf_connecting_ip"])
 def test_other_names_are_nobodys_twins(name: bytes) -> None:
     flaws: list[str] = []
-    assert read_headers([(name, b"1.2.3.4")], (), flaws) == {name: [b"1.2.3.4"]}
+    raw = [(name, b"1.2.3.4"), (b"any_other", b""), (b"user-agent", b"")]
+    assert read_headers(raw, (), flaws) == {name: [b"1.2.3.4"], b"any_other": [b""], b"user-agent": [b""]}
     assert flaws == []
 
 

@@ -181,6 +181,7 @@ def test_a_foreign_or_malformed_origin_may_not_connect(text: str) -> None:
         ("https://a.example.com.", False),
         ("http://a.example.com", False),
         ("https://a.example.com:8443", False),
+        ("http://a.example.com:443", False),
         ("https://a@b.example.com", False),
         ("chrome-extension://a.example.com", False),
     ],

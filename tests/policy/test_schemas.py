@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from channels_secure.policy.messages import MessageDecoder, Refused
-from channels_secure.policy.schemas import envelop, members_of
+from channels_secure.policy.schemas import envelop, payload_members
 
 
 class Say(Struct, forbid_unknown_fields=True):
@@ -245,8 +245,11 @@ class Data:
 
 
 class Typed(TypedDict):
-    type: str
     b: int
+
+
+class TypedType(TypedDict):
+    type: str
 
 
 @attrs.define
@@ -260,16 +263,21 @@ class Attrs:
         (Say, {"text"}),
         (Camel, {"firstName", "lastName"}),
         (Data, {"a", "id"}),
-        (Typed, {"type", "b"}),
+        (Typed, {"b"}),
         (Attrs, {"c"}),
         (dict[str, int], set()),
         (Any, set()),
     ],
 )
-def test_the_members_of_a_schema_are_known_by_their_names_on_the_wire(schema: Any, members: set[str]) -> None:
-    assert members_of(schema) == members
+def test_the_payload_members_a_schema_are_known_by_their_names_on_the_wire(schema: Any, members: set[str]) -> None:
+    assert payload_members(schema) == members
+
+
+def test_no_other_kind_of_schema_may_declare_a_type_either() -> None:
+    with pytest.raises(TypeError, match="`type` belongs to the envelope"):
+        payload_members(TypedType)
 
 
 def test_a_type_that_cannot_be_decoded_is_said_to_be_so() -> None:
-    with pytest.raises(TypeError):
-        members_of(dict[list[int], int])
+    with pytest.raises(TypeError, match="not supported"):
+        payload_members(list[int] | tuple[int, ...])

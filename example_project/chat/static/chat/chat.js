@@ -21,6 +21,7 @@ const MESSAGES_KEPT = 200, SENT_KEPT = 20;
 // For a socket that closed before its error frame arrived: the words, and whether to come back.
 const CLOSED = {
   1000: ["The server ended the conversation.", false],
+  1012: ["The server is restarting.", true],
   4400: ["Too much of what this page sent was wrong.", false],
   4401: ["You are not logged in.", false],
   4403: ["You may not enter this room.", false],
