@@ -207,9 +207,7 @@ def derive(values: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             values["trusted_proxies"], values["client_ip_header"], values["trusted_proxy_count"]
         )
     except ValueError as error:
-        problems.append(
-            Problem("TRUSTED_PROXIES", f"TRUSTED_PROXIES, TRUSTED_PROXY_COUNT or CLIENT_IP_HEADER: {error}.")
-        )
+        problems.append(Problem("TRUSTED_PROXIES", f"CLIENT_IP_HEADER, TRUSTED_PROXY_COUNT, TRUSTED_PROXIES: {error}."))
     return derived, problems
 
 

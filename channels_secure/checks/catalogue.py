@@ -66,6 +66,12 @@ REDIS_TIMEOUT = Check(
     "Install redis<8, or give each host in CHANNEL_LAYERS a socket_timeout of None or well above 5 seconds.",
 )
 
+BAD_DECLARATION = Check(
+    "E009",
+    "{}; the consumer refuses every connection.",
+    "Correct the declaration: `@handles(type)` on an `async def` method with one annotated parameter.",
+)
+
 CHANNELS_NOT_LISTED = Check(
     "W001", "INSTALLED_APPS lacks 'channels'.", "Add it, so that Channels' own checks and commands are found."
 )

@@ -47,7 +47,7 @@ def handles(
         cost: how many units of the connection's and the user's message rates one message takes.
         permission: a Django permission (``"chat.add_message"``), or ``async (consumer, message) -> bool``.
 
-    A declaration that cannot work is reported by the system check `channels_secure.E020`, and its consumer refuses
+    A declaration that cannot work is reported by the system check `channels_secure.E009`, and its consumer refuses
     every connection.
     """
 

@@ -162,9 +162,9 @@ def _read_client(raw: Any, headers: Headers, proxies: Proxies, flaws: list[str])
 def _read_origin(values: Sequence[bytes]) -> tuple[Origin | None, str | None]:
     if not values:
         return None, None
-    # A repeated header is no origin, whether the server keeps the lines apart or, as Daphne, joins them with a comma.
+    # A repeated header is no origin, whether the server joins the lines with a comma, as Daphne, or leaves it to us.
     text = ",".join(value[: MAX_ORIGIN_LENGTH + 1].decode("latin-1") for value in values)
-    return (parse_origin(text) if len(values) == 1 else None), visible(text, ascii_only=True)
+    return parse_origin(text), visible(text, ascii_only=True)
 
 
 def _read_host(headers: Headers, forwarded: bool, flaws: list[str]) -> str | None:

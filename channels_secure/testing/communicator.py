@@ -18,6 +18,8 @@ from channels_secure.policy.origins import parse_origin
 
 # RFC 5737: addresses for documentation, so that a test's client is never loopback, which is treated kindly.
 CLIENT = "192.0.2.1"
+# Channels waits one second, which a busy machine needs for a database.
+WAIT = 5.0
 _DEFAULT: Any = object()
 
 
@@ -94,6 +96,7 @@ class SecureCommunicator(WebsocketCommunicator):
         self.cookies = dict(cookies or {})
         self.scope["client"] = [client, 40000] if isinstance(client, str) else client
         self.scope["scheme"] = scheme
+        self.scope["asgi"] = {"version": "3.0"}
         if http_response:
             self.scope["extensions"] = {"websocket.http.response": {}}
 
@@ -108,14 +111,14 @@ class SecureCommunicator(WebsocketCommunicator):
     ) -> None:
         await self.disconnect()
 
-    async def connect(self, timeout: float = 5) -> tuple[bool, Any]:
+    async def connect(self, timeout: float = WAIT) -> tuple[bool, Any]:
         """Channels' own `connect`, with the user's session; an HTTP refusal answers its status as the code."""
         outcome = await self.shake_hands(timeout)
         if outcome.accepted:
             return True, outcome.subprotocol
         return False, outcome.status if outcome.code is None else outcome.code
 
-    async def shake_hands(self, timeout: float = 5) -> Outcome:
+    async def shake_hands(self, timeout: float = WAIT) -> Outcome:
         """Connect, and see the refusal through to its end."""
         if self.user is not None:
             self.cookies[django_settings.SESSION_COOKIE_NAME] = await database.run(_log_in, self.user)
@@ -132,11 +135,23 @@ class SecureCommunicator(WebsocketCommunicator):
         self.response_headers = event.get("headers", [])
         return await self._after_accept(event, timeout)
 
+    async def receive_output(self, timeout: float = WAIT) -> Any:
+        return await super().receive_output(timeout)
+
+    async def receive_from(self, timeout: float = WAIT) -> Any:
+        return await super().receive_from(timeout)
+
+    async def receive_json_from(self, timeout: float = WAIT) -> Any:
+        return await super().receive_json_from(timeout)
+
+    async def disconnect(self, code: int = 1000, timeout: float = WAIT) -> None:
+        await super().disconnect(code, timeout)
+
     async def send_text(self, text: str) -> None:
         """Send a text frame, also an empty one."""
         await self.send_input({"type": "websocket.receive", "text": text})
 
-    async def closing(self, timeout: float = 5) -> tuple[int | None, str]:
+    async def closing(self, timeout: float = WAIT) -> tuple[int | None, str]:
         """Wait for the close frame, past the frames before it; returns its code and reason."""
         while True:
             event = await self.receive_output(timeout)
@@ -154,12 +169,13 @@ class SecureCommunicator(WebsocketCommunicator):
         """A refusal that a browser is told about opens the socket, explains, and closes it, all at once."""
         subprotocol = accept.get("subprotocol")
         events = self._take_waiting()
-        if [event["type"] for event in events] != ["websocket.send", "websocket.close"]:
+        error = _refusal(events)
+        if error is None:
             for event in events:
                 self.output_queue.put_nowait(event)
             return Outcome(accepted=True, subprotocol=subprotocol)
         await self.wait(timeout)
-        error, close = json.loads(events[0]["text"]), events[1]
+        close = events[1]
         return Outcome(accepted=False, code=close["code"], reason=close["reason"], error=error, subprotocol=subprotocol)
 
     def _take_waiting(self) -> list[Any]:
@@ -168,6 +184,17 @@ class SecureCommunicator(WebsocketCommunicator):
         while not self.output_queue.empty():
             events.append(self.output_queue.get_nowait())
         return events
+
+
+def _refusal(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The fatal error frame, when that and a close are all; an application may greet and close of its own accord."""
+    if [event["type"] for event in events] != ["websocket.send", "websocket.close"] or "text" not in events[0]:
+        return None
+    try:
+        frame = json.loads(events[0]["text"])
+    except ValueError:
+        return None
+    return frame if isinstance(frame, dict) and frame.get("type") == "error" and frame.get("fatal") is True else None
 
 
 def _allowed_origin() -> str:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from channels.layers import get_channel_layer
 from channels.routing import URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from chanx.channels.websocket import AsyncJsonWebsocketConsumer as ChanxConsumer
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from rest_framework import serializers
 
 from channels_secure.consumers import SecureJsonConsumer, handles
+from channels_secure.groups import broadcast
 from channels_secure.middleware import SecureMiddlewareStack
 
 TEXT = "The quick brown fox jumps over the lazy dog."
@@ -118,6 +120,16 @@ async def raw(scope: Any, receive: Any, send: Any) -> None:
         text = _decode(event["text"]).text
         answer = msgspec.json.encode({"type": "chat.said", "text": text}).decode()
         await send({"type": "websocket.send", "text": answer})
+
+
+async def plain_broadcast() -> None:
+    """Tell every `PlainMember`, as Channels' tutorial does."""
+    await get_channel_layer().group_send(ROOM, {"type": "chat.said", "text": TEXT})
+
+
+async def secure_broadcast() -> None:
+    """Tell every `TypedMember`."""
+    await broadcast(ROOM, {"type": "chat.said", "text": TEXT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

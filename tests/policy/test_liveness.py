@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from channels_secure.policy.decisions import Reason
 from channels_secure.policy.liveness import Act, Deadlines, next_act
 
-NONE = Deadlines(
-    idle=None, heartbeat=None, heartbeat_timeout=10, handler=None, send=5, max_age=None, expiry_warning=60
-)
+NONE = Deadlines(idle=None, heartbeat=None, heartbeat_timeout=10, handler=None, send=5, max_age=None, expiry_warning=60)
 ALL = Deadlines(idle=100, heartbeat=25, heartbeat_timeout=10, handler=30, send=5, max_age=1000, expiry_warning=60)
 
 

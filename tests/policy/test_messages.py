@@ -480,13 +480,16 @@ leaves: st.SearchStrategy[Any] = st.one_of(
 )
 trees: st.SearchStrategy[Any] = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(DECLARED) | canaries, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(DECLARED) | canaries, inner, max_size=4)
+    ),
     max_leaves=10,
 )
 
 
-@given(st.sampled_from([*SCHEMAS, CANARY, "ping"]), st.dictionaries(st.sampled_from(DECLARED) | canaries, trees), st.data())
+@given(
+    st.sampled_from([*SCHEMAS, CANARY, "ping"]), st.dictionaries(st.sampled_from(DECLARED) | canaries, trees), st.data()
+)
 @example("say", {f"x` - at `$.{CANARY}": 1, "text": "a"}, None)
 @example("say", {f"x - at `$.{CANARY}": 1, "text": "a"}, None)
 @example("painted", {"colour": f"' - at `$.{CANARY}"}, None)

@@ -36,7 +36,8 @@ const CLOSED = {
   4440: ["An operator ended the connection.", false],
 };
 
-let socket, fatal, attempts = 0, sent = new Map();
+let socket, fatal, attempts = 0, following = true;
+const sent = new Map();
 const countdowns = new Map();
 
 function countDown(element, words, seconds, then) {
@@ -73,7 +74,6 @@ function explain(words, retryAfter) {
 }
 
 function add(user, text) {
-  const atEnd = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 40;
   const item = document.createElement("li");
   const name = document.createElement("b");
   const said = document.createElement("span");
@@ -83,7 +83,12 @@ function add(user, text) {
   item.append(name, " ", said);
   messages.append(item);
   while (messages.children.length > MESSAGES_KEPT) messages.firstElementChild.remove();
-  if (atEnd) messages.scrollTop = messages.scrollHeight;
+  follow();
+}
+
+// The end stays in sight, unless somebody has scrolled back to read.
+function follow() {
+  if (following) messages.scrollTop = messages.scrollHeight;
 }
 
 function received(event) {
@@ -157,5 +162,9 @@ for (const button of document.querySelectorAll("[data-frame]")) {
   });
 }
 
+messages.addEventListener("scroll", () => {
+  following = messages.scrollHeight - messages.scrollTop - messages.clientHeight < 40;
+});
+new ResizeObserver(follow).observe(messages);
 again.addEventListener("click", connect);
 connect();
