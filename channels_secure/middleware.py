@@ -134,9 +134,13 @@ class HandshakeMiddleware:
 
 
 def _without_tokens(headers: Iterable[tuple[bytes, bytes]], offered: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
-    """The headers without credentials, and with the subprotocols that are none."""
+    """The headers without credentials, and with the subprotocols that are none.
+
+    Names with underscores are left out too: whoever folds them into hyphens would read a client's `x_forwarded_for` as
+    a proxy's (CVE-2026-3902).
+    """
     for name, value in headers:
-        if name not in (b"authorization", b"sec-websocket-protocol"):
+        if name not in (b"authorization", b"sec-websocket-protocol") and b"_" not in name:
             yield name, value
     if offered:
         yield b"sec-websocket-protocol", ", ".join(offered).encode("latin-1")

@@ -16,6 +16,8 @@ from django.core.checks.registry import registry
 from pytest_django import Settings
 
 from channels_secure import checks
+from channels_secure.checks.consumers import check_consumers
+from channels_secure.consumers import SecureJsonConsumer, handles
 from channels_secure.checks import deployment
 from channels_secure.policy.handshake import Handshake
 
@@ -495,3 +497,31 @@ def test_the_package_starts_and_is_checked_where_simplejwt_is_not_installed() ->
     )
     environ = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(PAGE.parents[2])}
     subprocess.run([sys.executable, "-c", source], env=environ, check=True, timeout=60)
+
+
+def test_e009_fires_for_a_consumer_whose_handler_has_no_schema() -> None:
+    class Misdeclared(SecureJsonConsumer):
+        @handles("chat.say")
+        async def say(self, message) -> None: ...
+
+    found = [message for message in check_consumers(None) if message.obj is Misdeclared]
+    assert [message.id for message in found] == ["channels_secure.E009"]
+    assert "Misdeclared.say" in found[0].msg
+    assert "annotate" in found[0].msg
+
+
+@pytest.mark.parametrize("name", ["ping", "pong", "refresh_token"])
+def test_e009_fires_for_a_handler_of_a_frame_that_is_the_packages(name: str) -> None:
+    class Greedy(SecureJsonConsumer):
+        @handles(name)
+        async def take(self, message: dict) -> None: ...
+
+    assert [message.id for message in check_consumers(None) if message.obj is Greedy] == ["channels_secure.E009"]
+
+
+def test_e009_is_silent_for_a_consumer_that_works() -> None:
+    class Fine(SecureJsonConsumer):
+        @handles("chat.say", rate="5/10s", cost=2)
+        async def say(self, message: dict) -> None: ...
+
+    assert not [message for message in check_consumers(None) if message.obj is Fine]

@@ -65,8 +65,9 @@ def reset() -> None:
     _state.reset()
 
 
-# A lock that was held while the process forked would never be freed in the child.
-os.register_at_fork(after_in_child=reset)
+# A lock that was held while the process forked would never be freed in the child. Windows does not fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=reset)
 
 
 def record(kind: str, reason: str = "", **facts: Unpack[Facts]) -> None:

@@ -40,6 +40,7 @@ class Handshake:
         authorization: the header as sent, cut at 16 kB.
         cookies: of all Cookie headers; the last of equal names wins, as in Django.
         subprotocols: what the client offers.
+        headers: raw, for authenticators of the project's own; see `header()`.
         malformed: why the handshake is a bad request, for the audit trail; None when it is not.
     """
 
@@ -54,6 +55,7 @@ class Handshake:
     authorization: str | None = field(default=None, repr=False)
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     subprotocols: tuple[str, ...] = field(default=(), repr=False)
+    headers: Headers = field(default_factory=dict, repr=False)
     malformed: str | None = None
 
     @classmethod
@@ -75,7 +77,7 @@ class Handshake:
         """
         flaws: list[str] = []
         ssl = (_raw_name(secure_header[0]), secure_header[1]) if secure_header else None
-        headers = read_headers(scope.get("headers", ()), (proxies.header, ssl[0] if ssl else b""), flaws)
+        headers = read_headers(scope.get("headers", ()), flaws)
         client = _read_client(scope.get("client"), headers, proxies, flaws)
         believed = client.trusted_proxy or not proxies.declared
         origin, origin_text = _read_origin(headers.get(b"origin", ()))
@@ -94,6 +96,7 @@ class Handshake:
             authorization=read_single(headers, b"authorization", MAX_CREDENTIAL_LENGTH, flaws),
             cookies=read_cookies(headers.get(b"cookie", ()), flaws),
             subprotocols=read_subprotocols(scope.get("subprotocols", ()), flaws),
+            headers=headers,
             malformed=flaws[0] if flaws else None,
         )
 
@@ -112,6 +115,10 @@ class Handshake:
     @property
     def safe_path(self) -> str:
         return visible(self.path)
+
+    def header(self, name: str) -> str | None:
+        """The value of any other header; None when it is missing, repeated or has control bytes."""
+        return read_single(self.headers, name.lower().encode("latin-1", "replace"), MAX_CREDENTIAL_LENGTH, [])
 
     def query_values(self, name: str) -> tuple[str, ...]:
         return self.query.get(name, ())

@@ -5,7 +5,7 @@ appends what is wrong to `flaws`, in words for the audit trail, and returns noth
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -24,7 +24,6 @@ Headers: TypeAlias = Mapping[bytes, Sequence[bytes]]
 # Of these any length is let through, because their readers cut them: a 1 MB token is a bad credential, a 1 MB Origin a
 # malformed origin, and neither is a bad request.
 _CUT_BY_READERS = frozenset({b"authorization", b"origin", b"sec-websocket-protocol"})
-_HYPHENATED = frozenset({b"user-agent", b"x-real-ip", b"sec-websocket-protocol"})
 # CVE-2026-44546: some of these ended a header line for Daphne before 4.2.2.
 _CONTROL = bytes([*range(0x20), 0x7F])
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -50,8 +49,8 @@ def _escape_to_ascii(char: str) -> str:
     return _escape(char) if char.isascii() else char.encode("ascii", "backslashreplace").decode("ascii")
 
 
-def read_headers(raw: Any, watched: Collection[bytes], flaws: list[str]) -> Headers:
-    """Group the values by name. `watched` are the names that must not be spelt with underscores either."""
+def read_headers(raw: Any, flaws: list[str]) -> Headers:
+    """Group the values by name."""
     try:
         if len(raw) > MAX_HEADERS:
             flaws.append("too many headers")
@@ -68,20 +67,11 @@ def read_headers(raw: Any, watched: Collection[bytes], flaws: list[str]) -> Head
         headers = {name: [] for name in headers}
         for name, value in raw:
             headers[name].append(value)
-    if b"_" in b"".join(headers) and any(_is_twin(name, watched) for name in headers):
-        flaws.append("an underscore in the name of a header that is read")
     return headers
 
 
 def _is_too_long(raw: Sequence[tuple[bytes, bytes]]) -> bool:
     return sum(len(name) + (0 if name in _CUT_BY_READERS else len(value)) for name, value in raw) > MAX_HEADER_BYTES
-
-
-def _is_twin(name: bytes, watched: Collection[bytes]) -> bool:
-    hyphenated = name.replace(b"_", b"-")
-    return b"_" in name and (
-        hyphenated.startswith(b"x-forwarded-") or hyphenated in _HYPHENATED or hyphenated in watched
-    )
 
 
 def read_text(headers: Headers, name: bytes, limit: int, flaws: list[str]) -> str | None:

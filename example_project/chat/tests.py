@@ -1,3 +1,4 @@
+# ruff: noqa: PT009 - the test runner is Django's own
 """How a project tests its guarded consumer: `manage.py test`."""
 
 from channels.routing import URLRouter

@@ -218,6 +218,15 @@ def test_counts_are_exact_for_every_schedule(schedule: list[Step], capacity: int
     assert table.total == told
 
 
+def test_threads_that_meet_at_the_turn_of_a_minute_do_not_begin_it_twice() -> None:
+    volume, table = Volume(), Table()
+    for number in range(200):
+        volume.add(event(60.0 - number % 2 / 1000), CAPACITY)
+    table.write(volume)
+    # The first came at 60.0: everything after it belongs to that minute.
+    assert list(table.counts.values()) == [1] * SINGLES_PER_KEY + [180]
+
+
 def test_a_clock_that_goes_back_loses_nothing() -> None:
     volume, table = Volume(), Table()
     for now in (120.0, 30.0, 121.0, 0.0):

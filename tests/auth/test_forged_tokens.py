@@ -119,7 +119,7 @@ def test_missing_claims_are_refused() -> None:
 
 def test_wrong_audiences_and_issuers_are_refused(settings: Settings) -> None:
     settings.SIMPLE_JWT = {"AUDIENCE": ["chat", "mobile"], "ISSUER": "https://login.example.com"}
-    right = {"aud": "chat", "iss": "https://login.example.com"}
+    right: dict[str, Any] = {"aud": "chat", "iss": "https://login.example.com"}
     for aud in ("mail", ["mail"], [], 5, [5], None, MISSING):
         assert_refused(token_for(**{**right, "aud": aud}), "token_invalid")
     for iss in ("https://login.example.com.evil.test", "", 5, ["https://login.example.com"], None, MISSING):

@@ -65,7 +65,7 @@ def test_shown_text_is_one_short_printable_line(text: str, ascii_only: bool) -> 
 def test_headers_are_grouped_by_name_in_order() -> None:
     flaws: list[str] = []
     raw = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"a", b"")]
-    assert read_headers(raw, (), flaws) == {b"a": [b"1", b"3", b""], b"b": [b"2"]}
+    assert read_headers(raw, flaws) == {b"a": [b"1", b"3", b""], b"b": [b"2"]}
     assert flaws == []
 
 
@@ -81,32 +81,22 @@ def test_headers_are_grouped_by_name_in_order() -> None:
 )  # fmt: skip
 def test_headers_that_cannot_be_read_are_a_flaw(raw: Any) -> None:
     flaws: list[str] = []
-    assert read_headers(raw, (), flaws) == {}
+    assert read_headers(raw, flaws) == {}
     assert len(flaws) == 1
 
 
 def test_credentials_and_origins_of_any_length_are_left_to_their_readers() -> None:
     flaws: list[str] = []
     raw = [(name, b"x" * 1_000_000) for name in (b"authorization", b"origin", b"sec-websocket-protocol")]
-    assert set(read_headers(raw, (), flaws)) == {name for name, _ in raw}
+    assert set(read_headers(raw, flaws)) == {name for name, _ in raw}
     assert flaws == []
 
 
-@pytest.mark.parametrize("name", [
-    b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-for", b"x_forwarded_proto", b"x_forwarded_host", b"x_real_ip",
-    b"x_forwarded_anything", b"user_agent", b"sec_websocket_protocol", b"cf_connecting_ip", b"x_scheme", b"x-_scheme",
-])  # fmt: skip
-def test_an_underscore_twin_of_a_header_that_matters_is_a_flaw(name: bytes) -> None:
+@pytest.mark.parametrize("name", [b"x_forwarded_for", b"x-forwarded_for", b"user_agent", b"my_header", b"_"])
+def test_an_underscore_makes_another_name(name: bytes) -> None:
     flaws: list[str] = []
-    read_headers([(name, b"1.2.3.4")], (b"cf-connecting-ip", b"x-scheme", b"x--scheme"), flaws)
-    assert flaws == ["an underscore in the name of a header that is read"]
-
-
-@pytest.mark.parametrize("name", [b"x-forwarded-for", b"my_header", b"_", b"cf-connecting-ip", b"cf_connecting_ip"])
-def test_other_names_are_nobodys_twins(name: bytes) -> None:
-    flaws: list[str] = []
-    raw = [(name, b"1.2.3.4"), (b"any_other", b""), (b"user-agent", b"")]
-    assert read_headers(raw, (), flaws) == {name: [b"1.2.3.4"], b"any_other": [b""], b"user-agent": [b""]}
+    raw = [(name, b"1.2.3.4"), (b"x-forwarded-for", b"5.6.7.8")]
+    assert read_headers(raw, flaws) == {name: [b"1.2.3.4"], b"x-forwarded-for": [b"5.6.7.8"]}
     assert flaws == []
 
 

@@ -1,0 +1,76 @@
+"""The page of the documentation: what is given, what is required, and where it passed."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+from tests.conformance.table import OUT_OF_REACH, SERVERS, TABLE, Case, Driver
+
+for name in ("handshakes", "messages", "test_faults", "test_servers"):
+    import_module(f"tests.conformance.{name}")
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/reference/conformance.md"
+DRIVERS: tuple[Driver, ...] = ("communicator", *SERVERS)
+SECTIONS = {
+    "Origin and handshake": range(1, 22),
+    "Credentials": range(22, 47),
+    "Addresses, floods, limits": range(47, 64),
+    "Messages": range(64, 79),
+    "Modes": range(1),
+}
+Outcomes = Mapping[str, Mapping[str, bool]]
+
+HEAD = """# Conformance
+
+Hostile inputs and faults, what must happen, and where it was seen to happen: through the ASGI communicator, with and
+without the extension for HTTP responses, and through raw sockets on Daphne and uvicorn. HTTP statuses are those of
+uvicorn: Daphne answers every refusal before accept with a plain 403, and never sends the reason of a close. Every case
+also asks that no other socket suffers, that no server logs a traceback, and that no credential is logged or stored.
+
+This page is written by `python -m tests.conformance --write`; the cases are in `tests/conformance/`.
+"""
+
+
+def cell(case: Case, driver: Driver, outcomes: Outcomes) -> str:
+    if driver not in case.on:
+        return ""
+    passed = outcomes.get(case.id, {}).get(driver)
+    return "not run" if passed is None else "pass" if passed else "**fail**"
+
+
+def plain(text: str) -> str:
+    """Text that a table cell shows as it is."""
+    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    for char in "\\|*_<>[]{}$~":
+        shown = shown.replace(char, f"\\{char}")
+    return shown.replace("`", "'")
+
+
+def render(outcomes: Outcomes) -> str:
+    lines = [HEAD, summary(outcomes)]
+    by_section: dict[str, list[Case]] = defaultdict(list)
+    for case in TABLE.values():
+        by_section[next(name for name, rows in SECTIONS.items() if case.row in rows)].append(case)
+    for section in SECTIONS:
+        lines += ["", f"## {section}", "", "| case | given | required | communicator | Daphne | uvicorn |", "|---|---|---|---|---|---|"]
+        for case in sorted(by_section[section], key=lambda case: case.row):
+            cells = " | ".join(cell(case, driver, outcomes) for driver in DRIVERS)
+            lines.append(f"| `{case.id}` | {plain(case.given)} | {case.required} | {cells} |")
+    lines += ["", "## Out of reach", ""]
+    lines += [f"- {text}" for text in OUT_OF_REACH.values()]
+    return "\n".join(lines) + "\n"
+
+
+def summary(outcomes: Outcomes) -> str:
+    lines = ["", "| | cases | pass |", "|---|---|---|"]
+    for driver in DRIVERS:
+        cases = [case for case in TABLE.values() if driver in case.on]
+        passed = sum(outcomes.get(case.id, {}).get(driver, False) for case in cases)
+        lines.append(f"| {driver} | {len(cases)} | {passed} |")
+    return "\n".join(lines)
+
+
+def ids_on_page() -> list[str]:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    return [line.split("`")[1] for line in rows]
