@@ -117,8 +117,9 @@ async def stray_token(handshake: Handshake) -> Denial | None:
 
 
 DEFAULT_GUARDS: tuple[Guard, ...] = (
-    transport,
+    # First, because headers that cannot be read say nothing about encryption either.
     well_formed,
+    transport,
     address_blocked,
     origin,
     address_attempts,

@@ -1,7 +1,8 @@
 """Keep credentials out of logs: a filter for the loggers of the servers, of Django and of the package itself.
 
 uvicorn writes the whole query string of every WebSocket at INFO, and all headers at DEBUG. Out of the filter's
-reach: logs that do not go through `logging`, such as a proxy's.
+reach is what does not go through `logging`: a proxy's logs, and Daphne's `--access-log`, which shows the query strings
+of HTTP requests but not of WebSockets.
 """
 
 import copy

@@ -113,7 +113,7 @@ def _record(connection: Connection, kind: str, reason: str, detail: dict[str, An
         kind,
         reason,
         user=connection.user if connection.user_key is not None else None,
-        ip=None if handshake.address is None else str(handshake.address),
+        ip=_address(connection),
         path=handshake.safe_path,
         origin=handshake.origin_text or "",
         user_agent=handshake.user_agent,
@@ -132,8 +132,14 @@ def _tell(signal: Signal, connection: Connection, reason: str) -> None:
             sender=Connection,
             connection_id=connection.id,
             user=connection.user,
-            ip=None if handshake.address is None else str(handshake.address),
+            ip=_address(connection),
             path=handshake.safe_path,
             reason=str(reason),
         )
     )
+
+
+def _address(connection: Connection) -> str | None:
+    """The client's address, or the peer's where a proxy's header left it unknown."""
+    address = connection.handshake.address or connection.handshake.peer
+    return None if address is None else str(address)
