@@ -208,7 +208,8 @@ async def test_a_refusal_after_accept_is_no_refused_handshake() -> None:
             raise Denied("permission_denied")
 
     socket = connect(Late)
-    await socket.shake_hands()
+    await socket.send_input({"type": "websocket.connect"})
+    assert (await socket.receive_output())["type"] == "websocket.accept"
     assert await told(socket) == ("permission_denied", 4403)
 
 

@@ -1,6 +1,7 @@
 """The audit trail, which can be read and searched and not changed."""
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -8,6 +9,7 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
 else:
     ModelAdmin = admin.ModelAdmin
 
-COLUMNS = ("created_at", "kind", "reason", "who", "ip", "path", "count")
+COLUMNS = ("first_time", "kind", "reason", "who", "ip", "path", "count")
 FIELDS = (
-    ("created_at", "last_at", "count"),
+    ("first_time", "last_time", "count"),
     ("kind", "reason"),
     ("user", "username"),
     "ip",
@@ -87,7 +89,15 @@ class AuditEventAdmin(ModelAdmin):
             found = Q(ip__in={str(address), bucket(address, get_settings().ipv6_prefix)})
         return queryset.filter(found), False
 
-    @admin.display(description=_("user"), ordering="username", empty_value="–")
+    @admin.display(description=_("time"), ordering="created_at")
+    def first_time(self, event: AuditEvent) -> SafeString:
+        return _to_the_second(event.created_at)
+
+    @admin.display(description=_("last time"))
+    def last_time(self, event: AuditEvent) -> SafeString:
+        return _to_the_second(event.last_at)
+
+    @admin.display(description=_("user"), ordering="username")
     def who(self, event: AuditEvent) -> str:
         return event.username
 
@@ -101,10 +111,15 @@ class AuditEventAdmin(ModelAdmin):
         page = reverse("admin:channels_secure_block_add", current_app=self.admin_site.name)
         links = []
         if event.user_id is not None:
-            links.append((page, urlencode({"user": event.user_id}), _("Block this user")))
+            links.append((page, urlencode({"user": event.user_id}), _("Block user")))
         if _can_be_blocked(event.ip):
-            links.append((page, urlencode({"network": event.ip}), _("Block this address")))
+            links.append((page, urlencode({"network": event.ip}), _("Block address")))
         return format_html_join(" ", '<a class="cs-block" href="{}?{}">{}</a>', links)
+
+
+def _to_the_second(moment: datetime) -> SafeString:
+    local = moment if timezone.is_naive(moment) else timezone.localtime(moment)
+    return format_html('<span class="cs-time">{}</span>', local.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _can_be_blocked(ip: str) -> bool:

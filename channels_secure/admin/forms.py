@@ -25,7 +25,7 @@ class BlockForm(ModelForm):
     # The admin makes a class of its own for each request and puts the request here.
     request: HttpRequest
 
-    duration = forms.ChoiceField(label=_("duration"), choices=DURATIONS, initial="86400", required=False)
+    duration = forms.ChoiceField(label=_("Duration"), choices=DURATIONS, initial="86400", required=False)
 
     class Meta:
         model = Block

@@ -94,7 +94,8 @@ def _identify(offer: Offer) -> Identity | Denial:
     return Identity(
         user=user,
         kind="jwt",
-        expires_at=float(claims["exp"]),
+        # Within the leeway a token is still good, for an open socket as for a handshake.
+        expires_at=float(claims["exp"]) + state.token_backend.get_leeway().total_seconds(),
         jti=None if name is None else claims[name],
         ambient=offer.is_ambient,
     )

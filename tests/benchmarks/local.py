@@ -16,6 +16,8 @@ Application = Callable[[Any, Any, Any], Any]
 
 def scope(path: str, cookie: str = "", *, client: str = "192.0.2.1", origin: str = ORIGIN) -> dict[str, Any]:
     """Return what uvicorn would say of a browser's handshake."""
+    headers = [(b"host", b"localhost"), (b"origin", origin.encode())]
+    headers += [(b"cookie", cookie.encode())] if cookie else []
     return {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -25,7 +27,7 @@ def scope(path: str, cookie: str = "", *, client: str = "192.0.2.1", origin: str
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"localhost"), (b"origin", origin.encode()), (b"cookie", cookie.encode())],
+        "headers": headers,
         "client": (client, 40000),
         "server": ("127.0.0.1", 8000),
         "subprotocols": [],

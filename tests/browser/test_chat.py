@@ -207,10 +207,12 @@ def test_a_page_with_nothing_but_a_jwt_chats_through_the_subprotocol(visitors: V
     expect(status(alice)).to_have_text("Connected")
     chosen = stranger.evaluate(
         """async (password) => {
-          const credentials = JSON.stringify({username: "bob", password});
-          const headers = {"Content-Type": "application/json"};
-          const answer = await fetch("/api/token/", {method: "POST", headers, body: credentials});
-          const {access} = await answer.json();
+          const post = async (path, content) => {
+            const headers = {"Content-Type": "application/json"};
+            return (await fetch(path, {method: "POST", headers, body: JSON.stringify(content)})).json();
+          };
+          const {refresh} = await post("/api/token/", {username: "bob", password});
+          const {access} = await post("/api/token/refresh/", {refresh});
           const url = location.origin.replace("http", "ws") + "/ws/chat/lobby/";
           const socket = new WebSocket(url, ["channels-secure.v1", `channels-secure.bearer.${access}`]);
           await new Promise((resolve) => socket.addEventListener("message", resolve, {once: true}));

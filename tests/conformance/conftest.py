@@ -19,6 +19,10 @@ OUTCOMES = pytest.StashKey[dict[str, dict[str, bool]]]()
 OUTCOMES_FILE = "CONFORMANCE_OUTCOMES"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "row(id): the test is this row of the conformance table")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.config.stash.setdefault(OUTCOMES, {})
 

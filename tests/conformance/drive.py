@@ -44,7 +44,8 @@ def communicator(request: Request, *, http_response: bool = True, application: A
 
 
 def check_error_frame(frame: Any, reason: Reason, *, fatal: bool) -> None:
-    assert frame["type"] == "error"
+    assert isinstance(frame, dict), frame
+    assert frame.get("type") == "error", frame
     assert frame["code"] == reason.value
     assert frame["fatal"] is fatal
     assert isinstance(frame["message"], str)
@@ -91,6 +92,15 @@ async def forget() -> None:
     """Leave nothing behind for the next case, whatever became of this one."""
     audit.reset()
     await database.run(AuditEvent.objects.all().delete)
+
+
+async def settle() -> None:
+    """As `forget`, once the connections that a failed case left open have ended."""
+    while current_registry():
+        for connection in current_registry():
+            connection.stop()
+        await asyncio.sleep(0)
+    await forget()
 
 
 async def take_rows() -> list[dict[str, Any]]:
