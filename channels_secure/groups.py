@@ -13,18 +13,31 @@ from secrets import token_hex
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+import msgspec
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import get_channel_layer
 
 from channels_secure.background import start
-from channels_secure.connections.connection import Connection, encode
+from channels_secure.connections.connection import Connection
 from channels_secure.consumers.inbox import Inbox, listen
 
 BROADCAST = "channels_secure.broadcast"
 _CHANNELS_GRAMMAR = re.compile(r"[a-zA-Z0-9_.-]{1,99}", re.ASCII)
 # A name of the form that hashing makes is hashed too: nobody can name their way into another name's group.
 _HASHED = re.compile(r"cs\.[0-9a-f]{32}", re.ASCII)
+
+
+def _nearest(value: Any) -> Any:
+    """What msgspec does not know, as the nearest thing it does; a SafeString is its text, and `str()` would keep it one."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    return str(value)
+
+
+encode = msgspec.json.Encoder(enc_hook=_nearest).encode
 
 
 class Member(Protocol):

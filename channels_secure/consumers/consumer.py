@@ -4,29 +4,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-import msgspec
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import get_channel_layer
 
+from channels_secure.background import start
 from channels_secure.conf import get_settings
 from channels_secure.connections import entrance, faults, violations
-from channels_secure.connections.connection import Connection, Event, Receive, Send
+from channels_secure.connections.connection import Connection, Event, Receive, Send, own_task
 from channels_secure.consumers import dispatch
 from channels_secure.consumers.handlers import BadDeclaration, Plan, plan_of
 from channels_secure.consumers.inbox import Inbox
 from channels_secure.exceptions import Denied, PeerGone
 from channels_secure.frames import YIELD_MASK
-from channels_secure.groups import BROADCAST, group_name, hub
+from channels_secure.groups import BROADCAST, encode, group_name, hub
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import Refused
 from channels_secure.policy.schemas import Ref
 from channels_secure.stores import get_store
 
 logger = logging.getLogger("channels_secure")
-encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
@@ -51,6 +51,8 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
     @property
     def channel_name(self) -> str:
         """The name of a channel of this consumer's own; it listens there from the first time somebody asks."""
+        if self.channel_layer is None:
+            raise AttributeError("there is no channel layer, so there is no channel")
         self.inbox.listen(self.channel_layer, self._channel)
         return self._channel
 
@@ -135,18 +137,21 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
             faults.end(connection, error)
         finally:
-            if entered:
-                await self._leave(connection)
+            await self._leave(connection, entered)
 
     async def _connect(self) -> None:
+        """Run the project's `connect()`; as in Channels, layer events wait until it has returned."""
+        self.connection.handler_since = time.monotonic()
         for group in self.groups or ():
-            await self.join(group)
+            await SecureJsonConsumer.join(self, group)  # a drop-in class may have a `join` of its own
         try:
             await self.connect()
         except AcceptConnection:
             await self.accept()
         except DenyConnection:
             await self.close()
+        self.connection.handler_since = None
+        self.inbox.resume()
 
     async def _loop(self, connection: Connection, plan: Plan) -> None:
         """Every message passes here: read, check, dispatch, one at a time and in order."""
@@ -155,6 +160,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             event = await receive()
             if event["type"] != "websocket.receive":
                 connection.disconnect_code = event.get("code", 1005)
+                await inbox.rest()
                 return
             connection.heard_at = now = time.monotonic()
             connection.received += 1
@@ -166,15 +172,14 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
                 continue
             kind, ref, message = parsed
             handler = handlers.get(kind)
-            if handler is None or handler.guarded:
-                handler = await dispatch.admit(self, handler, parsed, now)
-                if handler is None:
-                    continue
             if inbox.active:
                 await inbox.rest()
             connection.handler_since = now
             try:
-                await handler.call(self, message)
+                if handler is None or handler.guarded:
+                    handler = await dispatch.admit(self, handler, parsed, now)
+                if handler is not None:
+                    await handler.call(self, message)
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - answered below
                 await self._failed(error, ref)
             connection.handler_since = None
@@ -194,8 +199,9 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         connection.handler_since = time.monotonic()
         try:
             await getattr(self, name)(event)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`
-            await self._failed(error, None)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - logged by `faults`
+            with suppress(PeerGone):
+                await self._failed(error, None)
         finally:
             connection.handler_since = None
 
@@ -206,18 +212,21 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             connection.stop()
         elif isinstance(error, Denied) and error.denial.rule.answerable:
             await violations.answer(connection, error.denial, ref)
-        elif isinstance(error, asyncio.CancelledError) and connection.task.cancelling():
+        elif isinstance(error, asyncio.CancelledError) and own_task().cancelling():
             raise error
         else:
             faults.end(connection, error)
 
-    async def _leave(self, connection: Connection) -> None:
+    async def _leave(self, connection: Connection, entered: bool) -> None:
         """Run the project's `disconnect()` under a deadline of ours, and let go of groups and tasks."""
         connection.ended = True
+        self.inbox.close()
         code = connection.close_code if connection.close_code is not None else connection.disconnect_code
+        deadline = connection.settings.disconnect_timeout
         try:
-            async with asyncio.timeout(connection.settings.disconnect_timeout):
-                await self.disconnect(1006 if code is None else code)
+            if entered:
+                async with asyncio.timeout(deadline):
+                    await self.disconnect(1006 if code is None else code)
         except (PeerGone, StopConsumer):
             pass
         except TimeoutError:
@@ -225,10 +234,12 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         except Exception:
             logger.exception("disconnect.failed", extra={"connection_id": connection.id})
         finally:
-            await self._let_go()
+            self.inbox.close()
+            if self._joined:
+                # A task of its own: neither a layer that hangs nor the server's cancellation keeps us in a group.
+                await asyncio.wait({start(self._let_go())}, timeout=deadline)
 
     async def _let_go(self) -> None:
-        self.inbox.close()
         for group in self._joined:
             try:
                 await hub(self.channel_layer_alias).leave(self, group)

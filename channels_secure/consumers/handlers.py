@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
 from channels_secure.conf import Settings
 from channels_secure.limits import Limits, limits_of
@@ -177,8 +178,7 @@ def declarations(consumer: type) -> Iterator[tuple[str, Declaration]]:
 
 def _handler(consumer: type, name: str, declaration: Declaration) -> Handler:
     where = f"{consumer.__qualname__}.{name}"
-    call = getattr(consumer, name)
-    if not inspect.iscoroutinefunction(call):
+    if not inspect.iscoroutinefunction(getattr(consumer, name)):
         raise BadDeclaration(f"{where}: a handler is declared with `async def`")
     kind = declaration.type
     if not isinstance(kind, str) or not 0 < len(kind) <= MAX_TYPE_LENGTH or "\x00" in kind:
@@ -193,13 +193,21 @@ def _handler(consumer: type, name: str, declaration: Declaration) -> Handler:
         raise BadDeclaration(f"{where}: {error}") from None
     return Handler(
         type=kind,
-        call=call,
+        call=_function_of(consumer, name),
         key=f"handler:{consumer.__module__}.{consumer.__qualname__}:{kind}",
         rate=rate,
         cost=declaration.cost,
         permission=declaration.permission,
         guarded=rate is not None or declaration.cost > 1 or declaration.permission is not None,
     )
+
+
+def _function_of(consumer: Any, name: str) -> Callable[[Any, Any], Awaitable[Any]]:
+    """A method as a function of its instance; what `database_sync_to_async` makes binds only to an instance."""
+    method = getattr(consumer, name)
+    if inspect.isfunction(method):
+        return method
+    return lambda instance, message: getattr(instance, name)(message)
 
 
 def _schema(consumer: type, name: str) -> Any:
@@ -232,10 +240,12 @@ def payload_decoder(schema: Any) -> PayloadDecoder:
 
 def _event_names(consumer: type, base: type) -> Iterator[str]:
     """The methods that a channel-layer event may name: the project's own coroutines, never Channels' or ours."""
-    reserved = set(dir(base))
+    reserved = {"authorize", *dir(AsyncJsonWebsocketConsumer)}
     for name in dir(consumer):
         if name.startswith("_") or name in reserved:
             continue
         method = getattr(consumer, name)
+        if method is getattr(base, name, None):
+            continue
         if inspect.iscoroutinefunction(method) and not hasattr(method, MARK):
             yield name

@@ -165,8 +165,9 @@ def test_a_payload_that_is_no_claim_set_is_refused(payload: bytes) -> None:
     assert_claims_refused(sign_raw(payload))
 
 
-def test_a_payload_too_deep_for_the_parser_is_refused() -> None:
-    assert_claims_refused(sign_raw(encoded()[:-1] + b',"deep":' + b"[" * 2700 + b"]" * 2700 + b"}"))
+def test_a_payload_too_deep_for_some_parsers_is_refused_like_others() -> None:
+    # Python's own parser raises RecursionError at this depth before 3.13 and reads it since.
+    assert_claims_refused(sign_raw(encoded(exp="abc")[:-1] + b',"deep":' + b"[" * 2700 + b"]" * 2700 + b"}"))
 
 
 # Shape ---------------------------------------------------------------------------------------------------------------

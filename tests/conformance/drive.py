@@ -9,6 +9,7 @@ from typing import Any
 from channels.testing import WebsocketCommunicator
 
 from channels_secure import audit, database
+from channels_secure.connections.live import registry
 from channels_secure.middleware import HandshakeMiddleware, SecureMiddlewareStack
 from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
@@ -96,8 +97,8 @@ async def forget() -> None:
 
 async def settle() -> None:
     """As `forget`, once the connections that a failed case left open have ended."""
-    while current_registry():
-        for connection in current_registry():
+    while registry():
+        for connection in registry():
             connection.stop()
         await asyncio.sleep(0)
     await forget()

@@ -422,16 +422,6 @@ def test_the_row_has_the_peers_address(kind: ServerKind, hosts: Hosts) -> None:
     assert not AuditEvent.objects.filter(ip="6.6.6.6").exists()
 
 
-@row("live-underscore", 13, "X_Forwarded_For and X_Real_Ip beside a good Origin", "dropped by the server or refused; never believed")
-def test_underscore_twins(kind: ServerKind, hosts: Hosts) -> None:
-    host = hosts(kind, LIVE_SETTINGS)
-    for name in (b"X_Forwarded_For", b"X_Real_Ip"):
-        with host.server.connect(source="127.6.6.7") as raw:
-            status = raw.handshake("/open/", origin=ALLOWED_ORIGIN, headers=[(name, b"6.6.6.6")]).status
-        assert status == (101 if kind == "daphne" else 400)
-    host.check_log()
-
-
 @row("live-heartbeat", 60, "no answer to the heartbeat, on a server", "4408 heartbeat_timeout")
 def test_a_silent_peer_is_cut(kind: ServerKind, hosts: Hosts) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, "HEARTBEAT_INTERVAL": 1, "HEARTBEAT_TIMEOUT": 1, "POLICY_REFRESH_INTERVAL": 0.1})
