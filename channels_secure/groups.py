@@ -29,9 +29,9 @@ _HASHED = re.compile(r"cs\.[0-9a-f]{32}", re.ASCII)
 
 
 def _nearest(value: Any) -> Any:
-    """What msgspec does not know, as the nearest thing it does; a SafeString is its text, and `str()` would keep it one."""
+    """What msgspec does not know, as the nearest thing it does."""
     if isinstance(value, str):
-        return str.__str__(value)
+        return str.__str__(value)  # `str()` of a SafeString is a SafeString
     if isinstance(value, int | float):
         return int(value) if isinstance(value, int) else float(value)
     return str(value)

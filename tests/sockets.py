@@ -19,11 +19,13 @@ PATIENCE = 10.0
 
 
 @pytest.fixture
-async def quiet(caplog: pytest.LogCaptureFixture) -> AsyncIterator[None]:
+async def quiet(caplog: pytest.LogCaptureFixture, settings: Any) -> AsyncIterator[None]:
     """After the test no socket is registered, no limiter held, no task pending, and asyncio has nothing to complain of.
 
-    Modules take it with ``pytestmark = pytest.mark.usefixtures("quiet")`` after importing it.
+    Modules take it with ``pytestmark = pytest.mark.usefixtures("quiet")`` after importing it. Each test gets a channel
+    layer of its own: what is left in one would reach the next test.
     """
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     yield
     await calm()
     assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
@@ -114,7 +116,12 @@ async def told(socket: SecureCommunicator) -> tuple[str, int | None]:
 
 async def ask(socket: SecureCommunicator, content: Any) -> Any:
     """Send a message and return the next frame."""
-    await socket.send_text(content if isinstance(content, str) else json.dumps(content))
+    return await ask_raw(socket, json.dumps(content))
+
+
+async def ask_raw(socket: SecureCommunicator, text: str) -> Any:
+    """Send a text, message or not, and return the next frame."""
+    await socket.send_text(text)
     return await socket.receive_json_from()
 
 

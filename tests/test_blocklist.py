@@ -472,15 +472,31 @@ async def test_blocks_that_ended_are_not_in_the_snapshot(user: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_hundred_refreshes_at_once_look_twice_at_most_and_miss_nothing(user: User) -> None:
-    await blocklist.refresh()
-    first = asyncio.ensure_future(blocklist.refresh(full=True))
-    await asyncio.sleep(0)
+async def test_a_refresh_sees_what_was_committed_before_it_however_many_are_under_way(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from channels_secure.blocklist import snapshot as module
+
+    has_read, may_return, real, looks = threading.Event(), threading.Event(), module._read, []
+
+    def slow_at_first(known: int | None) -> Any:
+        looks.append(known)
+        result = real(known)
+        if len(looks) == 1:
+            has_read.set()
+            may_return.wait(30)
+        return result
+
+    monkeypatch.setattr(module, "_read", slow_at_first)
+    early = asyncio.ensure_future(blocklist.refresh())
+    await asyncio.to_thread(has_read.wait, 30)
     await blocklist.ablock(user=user)
-    looked = [asyncio.ensure_future(blocklist.refresh()) for _ in range(100)]
-    results = await asyncio.gather(*looked)
-    await first
-    assert set(results) == {results[0]}
+    late = [asyncio.ensure_future(blocklist.refresh()) for _ in range(100)]
+    await asyncio.sleep(0)
+    may_return.set()
+    assert await early
+    assert set(await asyncio.gather(*late)) == {True}
+    assert len(looks) == 2
     snapshot = blocklist.current()
     assert snapshot is not None
     assert snapshot.for_user(user.pk, time.time()) is not None

@@ -25,8 +25,6 @@ from channels_secure.policy.messages import Refused
 from channels_secure.policy.rates import Rate
 from tests.sockets import ask, connect, kinds, logged, quiet, told  # noqa: F401
 
-quietly = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quiet")]
-
 
 class Say(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]

@@ -21,7 +21,7 @@ from channels_secure.exceptions import Denied
 from channels_secure.policy.rates import Rate
 from channels_secure.stores import get_store
 from channels_secure.testing import Outcome, SecureCommunicator, guarded, reset
-from tests.sockets import Echo, ask, connect, quiet, told  # noqa: F401
+from tests.sockets import Echo, ask, ask_raw, connect, quiet, told  # noqa: F401
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quiet")]
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,7 +215,7 @@ async def test_a_refusal_after_accept_is_no_refused_handshake() -> None:
 
 async def test_an_empty_text_can_be_sent() -> None:
     async with connect(Echo) as socket:
-        assert (await ask(socket, ""))["code"] == "invalid_message"
+        assert (await ask_raw(socket, ""))["code"] == "invalid_message"
 
 
 async def test_closing_waits_past_the_frames_before_the_close() -> None:

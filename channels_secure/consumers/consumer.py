@@ -234,13 +234,12 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         except Exception:
             logger.exception("disconnect.failed", extra={"connection_id": connection.id})
         finally:
-            self.inbox.close()
             if self._joined:
                 # A task of its own: neither a layer that hangs nor the server's cancellation keeps us in a group.
                 await asyncio.wait({start(self._let_go())}, timeout=deadline)
 
     async def _let_go(self) -> None:
-        for group in self._joined:
+        for group in list(self._joined):
             try:
                 await hub(self.channel_layer_alias).leave(self, group)
             except Exception as error:  # noqa: BLE001 - the layer's trouble must not keep a socket from ending

@@ -151,7 +151,7 @@ def _values(consumer: Any, base: Any, limits: Limits) -> tuple[dict[str, Handler
     controls = bool(consumer.control_frames) or limits.deadlines.heartbeat is not None
     handler = Handler(
         type=VALUE,
-        call=consumer.receive if raw else consumer.receive_json,
+        call=_function_of(consumer, "receive" if raw else "receive_json"),
         key="",
         rate=None,
         cost=1,
@@ -205,9 +205,7 @@ def _handler(consumer: type, name: str, declaration: Declaration) -> Handler:
 def _function_of(consumer: Any, name: str) -> Callable[[Any, Any], Awaitable[Any]]:
     """A method as a function of its instance; what `database_sync_to_async` makes binds only to an instance."""
     method = getattr(consumer, name)
-    if inspect.isfunction(method):
-        return method
-    return lambda instance, message: getattr(instance, name)(message)
+    return method if inspect.isfunction(method) else lambda instance, message: getattr(instance, name)(message)
 
 
 def _schema(consumer: type, name: str) -> Any:

@@ -22,7 +22,7 @@ class Inbox:
         is_busy: whether a message is being handled right now.
     """
 
-    __slots__ = ("_deliver", "_delivering", "_events", "_is_busy", "_listener", "active")
+    __slots__ = ("_closed", "_deliver", "_delivering", "_events", "_is_busy", "_listener", "active")
 
     def __init__(self, deliver: Callable[[dict[str, Any]], Awaitable[None]], is_busy: Callable[[], bool]) -> None:
         self._deliver = deliver
@@ -30,11 +30,14 @@ class Inbox:
         self._events: deque[dict[str, Any]] = deque()
         self._delivering: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._closed = False
         # Whether there has ever been an event, so that sockets without any pay one look at a flag.
         self.active = False
 
     def put(self, event: dict[str, Any]) -> None:
         """Queue an event; when too many wait, the oldest is dropped and the log says so."""
+        if self._closed:
+            return
         if len(self._events) >= MAX_EVENTS:
             self._events.popleft()
             logger.warning("layer.event_dropped")
@@ -53,12 +56,13 @@ class Inbox:
             await asyncio.wait({self._delivering})
 
     def listen(self, layer: Any, channel: str) -> None:
-        """Begin to receive from a channel of the consumer's own; does nothing the second time."""
-        if self._listener is None:
+        """Begin to receive from a channel of the consumer's own; does nothing the second time, nor at the end."""
+        if self._listener is None and not self._closed:
             self._listener = asyncio.get_running_loop().create_task(listen(layer, channel, self._receive))
 
     def close(self) -> None:
-        """Stop listening and delivering."""
+        """Stop listening and delivering, for good."""
+        self._closed = True
         self._events.clear()
         for task in (self._listener, self._delivering):
             if task is not None:

@@ -41,12 +41,16 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _read(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="what to measure; everything by default")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure; never assert.")
+    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, for a first look")
     parser.add_argument("--rounds", type=int, help="how many rounds, in place of each section's own number")
     parser.add_argument("--write", action="store_true", help="keep the figures in docs/explanation/performance.md")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.sections if name not in SECTIONS]
+    if unknown:
+        parser.error(f"no such section: {', '.join(unknown)}")
+    return options
 
 
 def _measure(name: str, effort: Effort) -> Section:

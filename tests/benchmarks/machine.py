@@ -5,14 +5,18 @@ import platform
 import resource
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("django", "channels", "msgspec", "uvicorn", "websockets", "daphne", "chanx", "djangochannelsrestframework")
+PACKAGES = (
+    "django", "channels", "msgspec", "uvicorn", "uvloop", "websockets", "daphne",
+    "chanx", "djangochannelsrestframework",
+)  # fmt: skip
 
 
 def describe() -> str:
-    """Return processor, load, Python and versions, in one sentence each."""
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    """Return date, processor, load, Python and versions, in one sentence."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES if find_spec(name))
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {_processor()} with {os.cpu_count()} cores, load {load}; "

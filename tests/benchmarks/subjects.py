@@ -29,7 +29,8 @@ from channels_secure.groups import broadcast
 from channels_secure.middleware import SecureMiddlewareStack
 
 TEXT = "The quick brown fox jumps over the lazy dog."
-ROOM = "room"
+# A room each: consumers that are not ours end at a layer event that they have no handler for.
+PLAIN_ROOM, ROOM = "plain-room", "room"
 
 # chanx logs every disconnection to standard output.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -41,7 +42,7 @@ class Plain(AsyncJsonWebsocketConsumer):
 
 
 class PlainMember(Plain):
-    groups = [ROOM]
+    groups = [PLAIN_ROOM]
 
     async def chat_said(self, event: dict[str, Any]) -> None:
         await self.send_json({"type": "chat.said", "text": event["text"]})
@@ -124,7 +125,7 @@ async def raw(scope: Any, receive: Any, send: Any) -> None:
 
 async def plain_broadcast() -> None:
     """Tell every `PlainMember`, as Channels' tutorial does."""
-    await get_channel_layer().group_send(ROOM, {"type": "chat.said", "text": TEXT})
+    await get_channel_layer().group_send(PLAIN_ROOM, {"type": "chat.said", "text": TEXT})
 
 
 async def secure_broadcast() -> None:

@@ -1,4 +1,4 @@
-"""Clients on bare sockets, cheap enough that the server is what is measured: prebuilt frames, one thread, no library."""
+"""Clients on bare sockets, cheap enough that the server is what is measured: ready-made frames and no library."""
 
 import base64
 import contextlib
@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -110,21 +111,21 @@ class Echo:
             if not ready:
                 raise RuntimeError("a server stopped answering")
             for key, _ in ready:
-                connection: socket.socket = key.fileobj  # type: ignore[assignment]
-                waiting[connection] += self._read(connection)
-                if waiting[connection] < self._size:
+                reader = cast("socket.socket", key.fileobj)
+                waiting[reader] += self._read(reader)
+                if waiting[reader] < self._size:
                     continue
                 answers += 1
                 if now < until:
-                    waiting[connection] = 0
-                    connection.sendall(self._frame)
+                    waiting[reader] = 0
+                    reader.sendall(self._frame)
                 else:
-                    del waiting[connection]
+                    del waiting[reader]
         return answers, time.perf_counter() - started
 
     def _read(self, connection: socket.socket) -> int:
         data = connection.recv(4096)
-        if len(data) == self._size and data != self._expected or len(data) > self._size or not data:
+        if not data or len(data) > self._size or (len(data) == self._size and data != self._expected):
             raise RuntimeError(f"another answer than expected: {data!r}")
         return len(data)
 

@@ -196,7 +196,7 @@ def block(page: Page, username: str, reason: str) -> None:
 
 
 def fill_block(page: Page, username: str, reason: str) -> None:
-    link = page.get_by_role("link", name="Block this user").first
+    link = page.get_by_role("link", name="Block user").first
     reload_until_there(page, f"/admin/channels_secure/auditevent/?q={username}", link)
     link.click()
     page.get_by_label("Reason").fill(reason)

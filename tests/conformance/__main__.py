@@ -16,13 +16,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         outcomes = Path(directory) / "outcomes.json"
         finished = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--no-header", "tests/conformance"], cwd=ROOT, env={**os.environ, OUTCOMES_FILE: str(outcomes)}, check=False
+            [sys.executable, "-m", "pytest", "-q", "--no-header", "tests/conformance"],
+            cwd=ROOT,
+            env={**os.environ, OUTCOMES_FILE: str(outcomes)},
+            check=False,
         )
         found = json.loads(outcomes.read_text())
-    import django  # noqa: PLC0415 - the table needs settings, and these a moment ago did not stand
+    import django
 
     django.setup()
-    from tests.conformance import page  # noqa: PLC0415
+    from tests.conformance import page
 
     text = page.render(found)
     if "--write" in sys.argv[1:]:

@@ -47,7 +47,11 @@ class Judge:
         except Exception as error:  # noqa: BLE001 - a crash is as much a failure as a wrong answer
             self.note(name, driver, passed=False)
             where = error.__traceback__
-            while where is not None and where.tb_next is not None and "conformance" in where.tb_next.tb_frame.f_code.co_filename:
+            while (
+                where is not None
+                and where.tb_next is not None
+                and "conformance" in where.tb_next.tb_frame.f_code.co_filename
+            ):
                 where = where.tb_next
             line = where.tb_lineno if where is not None else 0
             self.failures.append(f"{name} ({driver}), line {line}: {type(error).__name__}: {str(error)[:1500]}")

@@ -27,7 +27,9 @@ def app(guards: Iterable[Any] | None = None) -> Any:
     return SecureMiddlewareStack(routes) if guards is None else HandshakeMiddleware(routes, guards=guards)
 
 
-def communicator(request: Request, *, http_response: bool = True, application: Any = None, **more: Any) -> SecureCommunicator:
+def communicator(
+    request: Request, *, http_response: bool = True, application: Any = None, **more: Any
+) -> SecureCommunicator:
     headers = request.raw_headers()
     if request.origin is not None:
         origin = request.origin if isinstance(request.origin, bytes) else request.origin.encode("latin-1")
@@ -145,10 +147,13 @@ def check_answer(frame: Any, required: Answer) -> None:
         assert frame.get("ref") == required.ref
         assert ("ref" in frame) is (required.ref is not None)
     if required.path is not None:
-        assert [error["path"] for error in frame["errors"]][0] == required.path, frame
+        assert frame["errors"][0]["path"] == required.path, frame
 
 
-PROBE = {"/echo/": ('{"probe":1}', {"probe": 1}), "/open/": ('{"type":"nothing"}', {"type": "answer", "to": "nothing", "message": {}})}
+PROBE = {
+    "/echo/": ('{"probe":1}', {"probe": 1}),
+    "/open/": ('{"type":"nothing"}', {"type": "answer", "to": "nothing", "message": {}}),
+}
 
 
 async def speak(case: Message, *, application: Any = None) -> None:

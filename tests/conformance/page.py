@@ -53,7 +53,13 @@ def render(outcomes: Outcomes) -> str:
     for case in TABLE.values():
         by_section[next(name for name, rows in SECTIONS.items() if case.row in rows)].append(case)
     for section in SECTIONS:
-        lines += ["", f"## {section}", "", "| case | given | required | communicator | Daphne | uvicorn |", "|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            "| case | given | required | communicator | Daphne | uvicorn |",
+            "|---|---|---|---|---|---|",
+        ]
         for case in sorted(by_section[section], key=lambda case: case.row):
             cells = " | ".join(cell(case, driver, outcomes) for driver in DRIVERS)
             lines.append(f"| `{case.id}` | {plain(case.given)} | {case.required} | {cells} |")

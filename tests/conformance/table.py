@@ -1,4 +1,5 @@
 """What a row of the table is: a case with an id, what is given, and what is required on the wire and in the audit."""
+# ruff: noqa: E501 - a table is read line by line
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -86,15 +86,39 @@ class Uncontrolled:
 
 
 BY_PROGRAM: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
-    "handshake rate": (test_faults.test_handshakes_over_the_rate_of_an_address_are_refused, (), {"HANDSHAKE_RATES": {"ip": None, "user": None}}),
+    "handshake rate": (
+        test_faults.test_handshakes_over_the_rate_of_an_address_are_refused,
+        (),
+        {"HANDSHAKE_RATES": {"ip": None, "user": None}},
+    ),
     "IPv6 prefix": (test_faults.test_addresses_of_one_prefix_share_a_budget, (), {"IPV6_PREFIX": 128}),
-    "connection limit": (test_faults.test_the_connection_limit_holds_and_frees, (), {"MAX_CONNECTIONS": {"user": None, "ip": None}}),
-    "connection rate": (test_faults.test_a_flood_is_one_episode, ("/open/",), {"MESSAGE_RATES": {"connection": None, "user": None}}),
-    "connection rate of other consumers": (test_faults.test_a_flood_is_one_episode, ("/odd-foreign/",), {"MESSAGE_RATES": {"connection": None, "user": None}}),
-    "user rate": (test_faults.test_two_sockets_of_a_user_share_a_budget, (), {"MESSAGE_RATES": {"connection": None, "user": None}}),
+    "connection limit": (
+        test_faults.test_the_connection_limit_holds_and_frees,
+        (),
+        {"MAX_CONNECTIONS": {"user": None, "ip": None}},
+    ),
+    "connection rate": (
+        test_faults.test_a_flood_is_one_episode,
+        ("/open/",),
+        {"MESSAGE_RATES": {"connection": None, "user": None}},
+    ),
+    "connection rate of other consumers": (
+        test_faults.test_a_flood_is_one_episode,
+        ("/odd-foreign/",),
+        {"MESSAGE_RATES": {"connection": None, "user": None}},
+    ),
+    "user rate": (
+        test_faults.test_two_sockets_of_a_user_share_a_budget,
+        (),
+        {"MESSAGE_RATES": {"connection": None, "user": None}},
+    ),
     "error budget": (test_faults.test_the_error_budget_closes_the_socket, (), {"ERROR_BUDGET": None}),
     "automatic block": (test_faults.test_strikes_end_in_a_block, (), {"AUTO_BLOCK_AFTER": None}),
-    "handler deadline": (test_faults.test_a_handler_that_sends_for_ever_is_cut_and_starves_nobody, (), {"HANDLER_TIMEOUT": None}),
+    "handler deadline": (
+        test_faults.test_a_handler_that_sends_for_ever_is_cut_and_starves_nobody,
+        (),
+        {"HANDLER_TIMEOUT": None},
+    ),
     "idle deadline": (test_faults.test_an_idle_peer_is_cut, ("/open/",), {"IDLE_TIMEOUT": None}),
     "heartbeat": (test_faults.test_a_silent_peer_is_cut, (), {"HEARTBEAT_INTERVAL": None}),
 }

@@ -1,5 +1,6 @@
 """Rows that take more than one request or frame, through the ASGI communicator: faults of application code, odd scopes,
 early ends, floods and timeouts. A row's id is its mark."""
+# ruff: noqa: E501 - a table is read line by line
 
 import asyncio
 import json
@@ -58,7 +59,12 @@ REFUSALS = {
 }
 
 
-@row("fails-before-accept", 76, "authorize() or connect() raises, refuses, exits, is cancelled or hangs", "a refusal by the table, told to browsers on an accepted socket, and one row")
+@row(
+    "fails-before-accept",
+    76,
+    "authorize() or connect() raises, refuses, exits, is cancelled or hangs",
+    "a refusal by the table, told to browsers on an accepted socket, and one row",
+)
 async def test_application_code_that_fails_before_accept_is_a_refusal(judge: Judge, quiet: QuietLog) -> None:
     for (method, how), reason in REFUSALS.items():
         for origin, http_response in ((ALLOWED_ORIGIN, True), (ALLOWED_ORIGIN, False)):
@@ -74,7 +80,12 @@ async def test_application_code_that_fails_before_accept_is_a_refusal(judge: Jud
                 assert found == [("handshake.denied", reason.value)]
 
 
-@row("connects-oddly", 76, "connect() accepts twice, chooses a subprotocol nobody offered, or raises AcceptConnection", "4500 for the first; the others open")
+@row(
+    "connects-oddly",
+    76,
+    "connect() accepts twice, chooses a subprotocol nobody offered, or raises AcceptConnection",
+    "4500 for the first; the others open",
+)
 async def test_odd_ways_to_accept(judge: Judge, quiet: QuietLog) -> None:
     with settings():
         with judge.case("accept-twice", "communicator"):
@@ -104,10 +115,21 @@ async def test_stop_consumer_in_connect_is_answered() -> None:
 
 # Handlers that fail ----------------------------------------------------------------------------------------------------
 
-HANDLERS = {"raise": Reason.INTERNAL_ERROR, "exit": Reason.INTERNAL_ERROR, "cancel": Reason.INTERNAL_ERROR, "denied.blocked": Reason.BLOCKED, "accept.again": Reason.INTERNAL_ERROR}
+HANDLERS = {
+    "raise": Reason.INTERNAL_ERROR,
+    "exit": Reason.INTERNAL_ERROR,
+    "cancel": Reason.INTERNAL_ERROR,
+    "denied.blocked": Reason.BLOCKED,
+    "accept.again": Reason.INTERNAL_ERROR,
+}
 
 
-@row("handler-fails", 76, "a handler raises, exits, is cancelled, accepts again, or is denied for good", "an error frame without its text, the close code, one row")
+@row(
+    "handler-fails",
+    76,
+    "a handler raises, exits, is cancelled, accepts again, or is denied for good",
+    "an error frame without its text, the close code, one row",
+)
 async def test_a_handler_that_fails_ends_its_socket_and_no_other(judge: Judge, quiet: QuietLog) -> None:
     with settings():
         for kind, reason in HANDLERS.items():
@@ -129,7 +151,12 @@ async def test_a_handler_that_fails_ends_its_socket_and_no_other(judge: Judge, q
                 assert ("connection.closed", reason.value) in rows
 
 
-@row("handler-denies", 76, "a handler or its permission raises Denied('permission_denied')", "an error frame with the id; the socket stays open")
+@row(
+    "handler-denies",
+    76,
+    "a handler or its permission raises Denied('permission_denied')",
+    "an error frame with the id; the socket stays open",
+)
 @pytest.mark.parametrize("kind_of", ["denied", "ask.denied"])
 async def test_a_denied_message_leaves_the_socket_open(kind_of: str) -> None:
     with settings():
@@ -154,7 +181,12 @@ async def test_a_permission_that_raises_is_an_internal_error() -> None:
         assert (await peer.closing())[0] == 4500
 
 
-@row("after-close", 76, "a handler raises, sends or closes again after close()", "one close with the application's code, nothing after it, no traceback of a server")
+@row(
+    "after-close",
+    76,
+    "a handler raises, sends or closes again after close()",
+    "one close with the application's code, nothing after it, no traceback of a server",
+)
 @pytest.mark.parametrize("how", ["close.and.raise", "close.and.send", "close.twice"])
 async def test_nothing_follows_a_close(how: str, quiet: QuietLog) -> None:
     with settings():
@@ -170,10 +202,33 @@ async def test_nothing_follows_a_close(how: str, quiet: QuietLog) -> None:
         assert not quiet.foreign_errors()
 
 
-CODES = {1000: 1000, 3000: 3000, 4999: 4999, None: 1000, 1001: 4505, 1008: 4403, 1011: 4500, 1012: 4505, 999: 4500, 1005: 4500, 5000: 4500, 2999: 4500, 0: 4500, -1: 4500, "x": 4500, 4000.0: 4500, True: 1000}
+CODES = {
+    1000: 1000,
+    3000: 3000,
+    4999: 4999,
+    None: 1000,
+    1001: 4505,
+    1008: 4403,
+    1011: 4500,
+    1012: 4505,
+    999: 4500,
+    1005: 4500,
+    5000: 4500,
+    2999: 4500,
+    0: 4500,
+    -1: 4500,
+    "x": 4500,
+    4000.0: 4500,
+    True: 1000,
+}
 
 
-@row("close-codes", 76, "close() with codes that servers cannot send: 1001, 1008, 1011, 1005, 5000, 'x', None", "1000 and 3000-4999 unchanged, others by their meaning")
+@row(
+    "close-codes",
+    76,
+    "close() with codes that servers cannot send: 1001, 1008, 1011, 1005, 5000, 'x', None",
+    "1000 and 3000-4999 unchanged, others by their meaning",
+)
 async def test_close_codes_of_applications_are_sendable(judge: Judge) -> None:
     with settings():
         for code, sent in CODES.items():
@@ -197,7 +252,12 @@ async def test_a_long_close_reason_is_cut_between_characters() -> None:
         await peer.disconnect()
 
 
-@row("handler-hangs", 77, "a handler awaits for ever, or swallows its cancellation once", "4500 handler_timeout at HANDLER_TIMEOUT, the task gone")
+@row(
+    "handler-hangs",
+    77,
+    "a handler awaits for ever, or swallows its cancellation once",
+    "4500 handler_timeout at HANDLER_TIMEOUT, the task gone",
+)
 @pytest.mark.parametrize("how", ["hang", "hang.stubbornly"])
 async def test_a_handler_that_hangs_is_cut(how: str, quiet: QuietLog) -> None:
     with settings(HANDLER_TIMEOUT=0.2, POLICY_REFRESH_INTERVAL=0.05):
@@ -221,7 +281,12 @@ async def test_a_disconnect_that_fails_ends_anyway(how: str) -> None:
         assert [kind for kind, _, _ in await rows_of()] == ["connection.accepted", "connection.closed"]
 
 
-@row("foreign-fails", 76, "a consumer that is not ours raises, is denied, or closes with 1011 and a reason of 400 bytes", "4500, 4403 and codes every server sends; never a traceback of a server")
+@row(
+    "foreign-fails",
+    76,
+    "a consumer that is not ours raises, is denied, or closes with 1011 and a reason of 400 bytes",
+    "4500, 4403 and codes every server sends; never a traceback of a server",
+)
 async def test_other_consumers_that_fail_are_contained(judge: Judge, quiet: QuietLog) -> None:
     expected = {"raise": 4500, "denied": 4403, "close": 4500, "close.and.send": 4001}
     with settings(ALLOW_ANONYMOUS=True):
@@ -245,7 +310,12 @@ async def test_another_consumer_cannot_end_the_process() -> None:
         assert (await peer.closing(3))[0] == 4500
 
 
-@row("flood-out", 59, "a handler that sends for ever, to a peer that reads all", "cut at HANDLER_TIMEOUT; a bystander is served meanwhile")
+@row(
+    "flood-out",
+    59,
+    "a handler that sends for ever, to a peer that reads all",
+    "cut at HANDLER_TIMEOUT; a bystander is served meanwhile",
+)
 async def test_a_handler_that_sends_for_ever_is_cut_and_starves_nobody() -> None:
     with settings(HANDLER_TIMEOUT=0.5):
         bystander = drive.communicator(Request(path="/echo/"))
@@ -265,7 +335,12 @@ async def test_a_handler_that_sends_for_ever_is_cut_and_starves_nobody() -> None
 # Early ends and odd events ----------------------------------------------------------------------------------------------
 
 
-@row("gone-before-accept", 20, "the peer is gone while authorize() waits", "the task ends at HANDSHAKE_TIMEOUT at the latest, one row")
+@row(
+    "gone-before-accept",
+    20,
+    "the peer is gone while authorize() waits",
+    "the task ends at HANDSHAKE_TIMEOUT at the latest, one row",
+)
 async def test_a_peer_that_leaves_before_accept_is_let_go(quiet: QuietLog) -> None:
     with settings(HANDSHAKE_TIMEOUT=0.3):
         peer = drive.communicator(Request(path="/authorize/hang/"))
@@ -277,7 +352,11 @@ async def test_a_peer_that_leaves_before_accept_is_let_go(quiet: QuietLog) -> No
 
 
 @row("first-event-odd", 20, "the first event is no connect", "nothing is sent, the application ends")
-@pytest.mark.parametrize("event", [{"type": "websocket.disconnect", "code": 1006}, {"type": "websocket.receive", "text": "x"}], ids=lambda e: e["type"])
+@pytest.mark.parametrize(
+    "event",
+    [{"type": "websocket.disconnect", "code": 1006}, {"type": "websocket.receive", "text": "x"}],
+    ids=lambda e: e["type"],
+)
 async def test_an_odd_first_event_ends_the_connection(event: dict[str, Any]) -> None:
     with settings():
         peer = drive.communicator(Request())
@@ -286,7 +365,12 @@ async def test_an_odd_first_event_ends_the_connection(event: dict[str, Any]) -> 
         assert await peer.receive_nothing(0.01)
 
 
-@row("cancelled", 54, "the server cancels the task while a handler waits", "the cancellation leaves the application, one closing row, nothing stays registered")
+@row(
+    "cancelled",
+    54,
+    "the server cancels the task while a handler waits",
+    "the cancellation leaves the application, one closing row, nothing stays registered",
+)
 async def test_a_cancellation_by_the_server_is_obeyed() -> None:
     with settings():
         peer = drive.communicator(Request(path="/odd/"))
@@ -316,11 +400,24 @@ class Broken:
         return await self.inbox.get()
 
 
-@row("send-fails", 54, "the server's send raises OSError or RuntimeError: at accept, at the answer, at a refusal", "the application ends quietly, one terminal row, nothing stays registered")
+@row(
+    "send-fails",
+    54,
+    "the server's send raises OSError or RuntimeError: at accept, at the answer, at a refusal",
+    "the application ends quietly, one terminal row, nothing stays registered",
+)
 async def test_a_send_that_fails_ends_the_connection_once(judge: Judge, quiet: QuietLog) -> None:
     with settings():
         for error in (OSError("gone"), RuntimeError("gone"), ConnectionResetError("gone")):
-            for path, fail_at, frames in (("/open/", 1, 0), ("/open/", 2, 1), ("/nowhere/", 1, 0), ("/nowhere/", 2, 0), ("/typed/", 1, 0), ("/foreign/", 1, 0), ("/odd/", 2, 1)):
+            for path, fail_at, frames in (
+                ("/open/", 1, 0),
+                ("/open/", 2, 1),
+                ("/nowhere/", 1, 0),
+                ("/nowhere/", 2, 0),
+                ("/typed/", 1, 0),
+                ("/foreign/", 1, 0),
+                ("/odd/", 2, 1),
+            ):
                 with judge.case(f"send-fails {path} {fail_at} {type(error).__name__}", "communicator"):
                     server = Broken(fail_at, error)
                     scope = drive.communicator(Request(path=path)).scope
@@ -332,7 +429,9 @@ async def test_a_send_that_fails_ends_the_connection_once(judge: Judge, quiet: Q
                     assert not quiet.errors()
                 rows = await drive.take_rows()
                 with judge.case(f"send-fails {path} {fail_at} audit", "communicator"):
-                    assert len([r for r in rows if r["kind"] in ("connection.closed", "handshake.denied")]) == 1, drive.brief(rows)
+                    assert len([r for r in rows if r["kind"] in ("connection.closed", "handshake.denied")]) == 1, (
+                        drive.brief(rows)
+                    )
 
 
 # Odd scopes ---------------------------------------------------------------------------------------------------------------
@@ -362,7 +461,12 @@ SCOPES: dict[str, dict[str, Any]] = {
 }
 
 
-@row("odd-scopes", 20, "scopes of different servers: client None, a list, port '123', headers as tuples, no extensions", "accepted, or refused by the table; never an exception")
+@row(
+    "odd-scopes",
+    20,
+    "scopes of different servers: client None, a list, port '123', headers as tuples, no extensions",
+    "accepted, or refused by the table; never an exception",
+)
 async def test_odd_scopes_are_served(judge: Judge, quiet: QuietLog) -> None:
     with settings(TRUSTED_PROXIES=[]):
         for name, changes in SCOPES.items():
@@ -379,7 +483,9 @@ async def test_odd_scopes_are_served(judge: Judge, quiet: QuietLog) -> None:
                 quiet.take()
 
 
-@row("odd-headers", 20, "headers of str, None, or triples; a path that is no text", "400 bad_request, never an exception")
+@row(
+    "odd-headers", 20, "headers of str, None, or triples; a path that is no text", "400 bad_request, never an exception"
+)
 async def test_headers_that_are_none_are_a_bad_request(judge: Judge, quiet: QuietLog) -> None:
     with settings():
         for name, changes in {
@@ -409,7 +515,12 @@ async def test_headers_that_are_none_are_a_bad_request(judge: Judge, quiet: Quie
 # 4.3 limits -----------------------------------------------------------------------------------------------------------
 
 
-@row("handshake-rate-ip", 55, "more handshakes of one address than HANDSHAKE_RATES allows", "429 with Retry-After; another address is served; the trail counts exactly")
+@row(
+    "handshake-rate-ip",
+    55,
+    "more handshakes of one address than HANDSHAKE_RATES allows",
+    "429 with Retry-After; another address is served; the trail counts exactly",
+)
 async def test_handshakes_over_the_rate_of_an_address_are_refused() -> None:
     with settings(HANDSHAKE_RATES={"ip": "5/m", "user": None}):
         statuses = []
@@ -444,7 +555,10 @@ async def test_origin_refusals_are_not_charged_to_the_address() -> None:
 @row("ipv6-prefix", 50, "addresses of one /64, and IPv4-mapped ones", "one budget")
 async def test_addresses_of_one_prefix_share_a_budget() -> None:
     with settings(HANDSHAKE_RATES={"ip": "3/m", "user": None}):
-        for family in (("2001:db8::1", "2001:db8::2", "2001:db8::ffff:1", "2001:db8:0:0:1::"), ("203.0.113.9", "::ffff:203.0.113.9", "::ffff:cb00:7109", "203.0.113.9")):
+        for family in (
+            ("2001:db8::1", "2001:db8::2", "2001:db8::ffff:1", "2001:db8:0:0:1::"),
+            ("203.0.113.9", "::ffff:203.0.113.9", "::ffff:cb00:7109", "203.0.113.9"),
+        ):
             outcomes = []
             for address in family:
                 peer = drive.communicator(Request(), client=address)
@@ -455,7 +569,12 @@ async def test_addresses_of_one_prefix_share_a_budget() -> None:
             assert outcomes == [True, True, True, False]
 
 
-@row("connection-limit", 51, "one socket more than MAX_CONNECTIONS of a user", "429 connection_limit for a program, 4409 for a browser; a closed socket frees its slot")
+@row(
+    "connection-limit",
+    51,
+    "one socket more than MAX_CONNECTIONS of a user",
+    "429 connection_limit for a program, 4409 for a browser; a closed socket frees its slot",
+)
 async def test_the_connection_limit_holds_and_frees() -> None:
     with settings(MAX_CONNECTIONS={"user": 2, "ip": None}):
         world = await database.run(World)
@@ -471,7 +590,12 @@ async def test_the_connection_limit_holds_and_frees() -> None:
             await peer.disconnect()
 
 
-@row("message-flood", 56, "200 frames at once over a rate of 20/s", "about 20 handled, error frames with retry_after, one strike; the trail counts exactly")
+@row(
+    "message-flood",
+    56,
+    "200 frames at once over a rate of 20/s",
+    "about 20 handled, error frames with retry_after, one strike; the trail counts exactly",
+)
 @pytest.mark.parametrize("path", ["/open/", "/echo/", "/odd-foreign/"])
 async def test_a_flood_is_one_episode(path: str) -> None:
     with settings(ALLOW_ANONYMOUS=True):
@@ -496,7 +620,12 @@ async def test_a_flood_is_one_episode(path: str) -> None:
         assert {reason for _, reason, _ in denied} == {"rate_limited"}
 
 
-@row("user-rate", 57, "two sockets of one user, each under the connection's rate, together over the user's", "the excess is refused")
+@row(
+    "user-rate",
+    57,
+    "two sockets of one user, each under the connection's rate, together over the user's",
+    "the excess is refused",
+)
 async def test_two_sockets_of_a_user_share_a_budget() -> None:
     with settings(MESSAGE_RATES={"connection": "20/s", "user": "10/m"}):
         world = await database.run(World)
@@ -514,7 +643,12 @@ async def test_two_sockets_of_a_user_share_a_budget() -> None:
             await peer.disconnect()
 
 
-@row("handler-rate", 57, "a handler's own rate of 2/m, on two sockets of one user", "the third message is refused with its id and retry_after; other types are not affected")
+@row(
+    "handler-rate",
+    57,
+    "a handler's own rate of 2/m, on two sockets of one user",
+    "the third message is refused with its id and retry_after; other types are not affected",
+)
 async def test_the_rate_of_a_handler_is_per_user() -> None:
     with settings():
         world = await database.run(World)
@@ -558,7 +692,12 @@ async def test_the_error_budget_closes_the_socket() -> None:
         assert await peer.closing() == (4400, "too_many_errors")
 
 
-@row("auto-block", 73, "AUTO_BLOCK_AFTER strikes of a user", "a block, the socket is cut with 4423, the next handshake refused")
+@row(
+    "auto-block",
+    73,
+    "AUTO_BLOCK_AFTER strikes of a user",
+    "a block, the socket is cut with 4423, the next handshake refused",
+)
 async def test_strikes_end_in_a_block() -> None:
     with settings(AUTO_BLOCK_AFTER="5/h", ERROR_BUDGET=None, POLICY_REFRESH_INTERVAL=0.05):
         world = await database.run(World)
@@ -611,7 +750,12 @@ async def test_an_idle_peer_is_cut(path: str) -> None:
         assert await peer.closing() == (4408, "idle_timeout")
 
 
-@row("expiry", 45, "a token that expires while the socket is open", "token_expiring, then 4419; a message after it is not handled")
+@row(
+    "expiry",
+    45,
+    "a token that expires while the socket is open",
+    "token_expiring, then 4419; a message after it is not handled",
+)
 async def test_a_socket_ends_with_its_token() -> None:
     with settings(POLICY_REFRESH_INTERVAL=0.05):
         world = await database.run(World)
@@ -623,7 +767,12 @@ async def test_a_socket_ends_with_its_token() -> None:
         assert await peer.closing() == (4419, "credentials_expired")
 
 
-@row("report-mode", 0, "MODE is report: a foreign Origin, a rate and a size that are exceeded", "let through, each a policy.would_deny")
+@row(
+    "report-mode",
+    0,
+    "MODE is report: a foreign Origin, a rate and a size that are exceeded",
+    "let through, each a policy.would_deny",
+)
 async def test_report_mode_lets_pass_and_says_so() -> None:
     with settings(MODE="report", MAX_MESSAGE_SIZE=50, MESSAGE_RATES={"connection": "2/m", "user": None}):
         peer = drive.communicator(Request(path="/echo/", origin="https://evil.test"))
@@ -636,7 +785,22 @@ async def test_report_mode_lets_pass_and_says_so() -> None:
         assert sorted(would) == ["message_too_big", "origin_not_allowed", "rate_limited"]
 
 
-GROUPS = ["a" * 300, "a:b", "a@b", "*", "löbby", "../etc", "cs." + "0" * 32, "a b", "\n", "[]", "emoji 😀", "", "x" * 99, "x" * 100]
+GROUPS = [
+    "a" * 300,
+    "a:b",
+    "a@b",
+    "*",
+    "löbby",
+    "../etc",
+    "cs." + "0" * 32,
+    "a b",
+    "\n",
+    "[]",
+    "emoji 😀",
+    "",
+    "x" * 99,
+    "x" * 100,
+]
 
 
 @row("group-names", 75, "group names of any text", "members of the same name meet, others do not")
@@ -666,7 +830,9 @@ async def test_a_foreign_origin_costs_no_query(caplog: pytest.LogCaptureFixture)
         await database.run(database.connections.close_all) if hasattr(database, "connections") else None
         caplog.set_level("DEBUG", logger="django.db.backends")
         caplog.clear()
-        outcome = await drive.communicator(Request(path="/typed/", origin="https://evil.test", cookies=cookies)).shake_hands()
+        outcome = await drive.communicator(
+            Request(path="/typed/", origin="https://evil.test", cookies=cookies)
+        ).shake_hands()
         assert outcome.status == 403
         await audit.flush()
         asked = [r.getMessage() for r in caplog.records if r.name == "django.db.backends"]

@@ -1,4 +1,5 @@
 """Every row that a server can carry, through raw sockets on Daphne and uvicorn."""
+# ruff: noqa: E501 - a table is read line by line
 
 import json
 import struct
@@ -15,15 +16,43 @@ from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
 from tests.conformance import drive
 from tests.conformance.conftest import Judge
-from tests.conformance.table import ALLOWED_ORIGIN, CANARY, LIVE_SETTINGS, SERVERS, Handshake, Message, Program, Request, Verdict, add
+from tests.conformance.table import (
+    ALLOWED_ORIGIN,
+    CANARY,
+    LIVE_SETTINGS,
+    SERVERS,
+    Handshake,
+    Message,
+    Program,
+    Request,
+    Verdict,
+    add,
+)
 from tests.conformance.test_table import by_row
 from tests.conformance.world import World
 from tests.live.app import INTERNAL_TEXT
-from tests.live.servers import Closing, LiveServer, Opcode, RawSocket, ServerKind, ServerPool, SocketEnded, SocketTimeout
+from tests.live.servers import (
+    Closing,
+    LiveServer,
+    Opcode,
+    RawSocket,
+    ServerKind,
+    ServerPool,
+    SocketEnded,
+    SocketTimeout,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 KINDS = ("daphne", "uvicorn")
-QUICK = {"ALLOW_ANONYMOUS": True, "HANDLER_TIMEOUT": 1, "HANDSHAKE_TIMEOUT": 1, "SEND_TIMEOUT": 1, "DISCONNECT_TIMEOUT": 1, "POLICY_REFRESH_INTERVAL": 0.1, "AUDIT_FLUSH_INTERVAL": 0.1}
+QUICK = {
+    "ALLOW_ANONYMOUS": True,
+    "HANDLER_TIMEOUT": 1,
+    "HANDSHAKE_TIMEOUT": 1,
+    "SEND_TIMEOUT": 1,
+    "DISCONNECT_TIMEOUT": 1,
+    "POLICY_REFRESH_INTERVAL": 0.1,
+    "AUDIT_FLUSH_INTERVAL": 0.1,
+}
 DEFAULTS = {"ALLOWED_ORIGINS": [ALLOWED_ORIGIN], "TRUSTED_PROXIES": [], "AUDIT_FLUSH_INTERVAL": 0.1}
 TROUBLE = ("Traceback (most recent call last)", "ERROR", "Exception in ASGI", "Unhandled", "CRITICAL")
 
@@ -72,7 +101,9 @@ Hosts = Callable[..., Host]
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Hosts]:
+def hosts(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Hosts]:
     """Servers of this module alone: ended with it, so that none of their rows turns up in another's tests."""
     found: dict[str, Host] = {}
     with ServerPool(tmp_path_factory.mktemp("conformance")) as pool:
@@ -93,12 +124,18 @@ def hosts(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, djang
 
 
 def shake(raw: RawSocket, request: Request) -> Any:
-    return raw.handshake(request.path, headers=request.raw_headers(), origin=request.origin, subprotocols=request.subprotocols)
+    return raw.handshake(
+        request.path, headers=request.raw_headers(), origin=request.origin, subprotocols=request.subprotocols
+    )
 
 
 def check_closing(closing: Closing, reason: Reason, kind: str) -> None:
     """An error frame and a close frame, whose reason Daphne never sends."""
-    assert (closing.how, closing.code, closing.reason) == ("close", RULES[reason].close, "" if kind == "daphne" else reason.value), closing
+    assert (closing.how, closing.code, closing.reason) == (
+        "close",
+        RULES[reason].close,
+        "" if kind == "daphne" else reason.value,
+    ), closing
     drive.check_error_frame(closing.json_frames()[-1], reason, fatal=True)
 
 
@@ -131,7 +168,9 @@ def on_both(rows: Callable[[str], list[Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("kind", "cases"), on_both(lambda kind: by_row(Handshake, kind)))
-def test_handshakes_end_as_the_table_says(kind: ServerKind, cases: list[Handshake], hosts: Hosts, judge: Judge, world: World) -> None:
+def test_handshakes_end_as_the_table_says(
+    kind: ServerKind, cases: list[Handshake], hosts: Hosts, judge: Judge, world: World
+) -> None:
     used: dict[str, Host] = {}
     for case in cases:
         host = used.setdefault(str(case.settings), None) or hosts(kind, {**LIVE_SETTINGS, **case.settings})  # type: ignore[arg-type]
@@ -146,7 +185,9 @@ def test_handshakes_end_as_the_table_says(kind: ServerKind, cases: list[Handshak
 
 
 @pytest.mark.parametrize(("kind", "cases"), on_both(lambda kind: by_row(Message, kind)))
-def test_messages_are_answered_as_the_table_says(kind: ServerKind, cases: list[Message], hosts: Hosts, judge: Judge) -> None:
+def test_messages_are_answered_as_the_table_says(
+    kind: ServerKind, cases: list[Message], hosts: Hosts, judge: Judge
+) -> None:
     host = hosts(kind, LIVE_SETTINGS)
     sockets: dict[str, RawSocket] = {}
     all_sockets: list[RawSocket] = []
@@ -190,7 +231,9 @@ def wait_for_row(server: LiveServer, *, within: float = 5.0, **filters: Any) -> 
     deadline = time.monotonic() + within
     while (event := AuditEvent.objects.filter(**filters).first()) is None:
         if time.monotonic() > deadline:
-            raise AssertionError(f"no row {filters}; there are {list(AuditEvent.objects.values_list('kind', 'reason', 'path', 'detail'))}")
+            raise AssertionError(
+                f"no row {filters}; there are {list(AuditEvent.objects.values_list('kind', 'reason', 'path', 'detail'))}"
+            )
         assert server.process.poll() is None
         try:
             server.process.wait(timeout=0.05)
@@ -210,10 +253,23 @@ def opened(host: Host, path: str, **more: Any) -> RawSocket:
     return raw
 
 
-FAULTS = {"raise": "internal_error", "exit": "internal_error", "cancel": "internal_error", "denied.blocked": "blocked", "accept.again": "internal_error", "hang": "handler_timeout", "ask.permission": "internal_error"}
+FAULTS = {
+    "raise": "internal_error",
+    "exit": "internal_error",
+    "cancel": "internal_error",
+    "denied.blocked": "blocked",
+    "accept.again": "internal_error",
+    "hang": "handler_timeout",
+    "ask.permission": "internal_error",
+}
 
 
-@row("live-handler-fails", 76, "a handler raises, exits, is cancelled or hangs, on a server", "error frame and close code; the only traceback is the package's own; the process lives")
+@row(
+    "live-handler-fails",
+    76,
+    "a handler raises, exits, is cancelled or hangs, on a server",
+    "error frame and close code; the only traceback is the package's own; the process lives",
+)
 def test_handlers_that_fail(kind: ServerKind, hosts: Hosts, judge: Judge) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
     for fault, reason in FAULTS.items():
@@ -227,7 +283,12 @@ def test_handlers_that_fail(kind: ServerKind, hosts: Hosts, judge: Judge) -> Non
             assert log.count("Traceback (most recent call last)") <= 1, log
 
 
-@row("live-after-close", 76, "a handler raises, sends or closes again after close(), on a server", "the application's close code, no traceback but the package's")
+@row(
+    "live-after-close",
+    76,
+    "a handler raises, sends or closes again after close(), on a server",
+    "the application's close code, no traceback but the package's",
+)
 def test_nothing_follows_a_close(kind: ServerKind, hosts: Hosts, judge: Judge) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
     for how in ("close.and.raise", "close.and.send", "close.twice"):
@@ -241,10 +302,27 @@ def test_nothing_follows_a_close(kind: ServerKind, hosts: Hosts, judge: Judge) -
     assert log.count("Traceback (most recent call last)") <= 1, log
 
 
-@row("live-close-codes", 76, "close() with 1001, 1008, 1011, 1005, 5000, None and a reason of 400 bytes, on a server", "a close frame with a code that every server sends")
+@row(
+    "live-close-codes",
+    76,
+    "close() with 1001, 1008, 1011, 1005, 5000, None and a reason of 400 bytes, on a server",
+    "a close frame with a code that every server sends",
+)
 def test_close_codes_of_applications(kind: ServerKind, hosts: Hosts, judge: Judge) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
-    for code, sent in {1000: 1000, 3000: 3000, 4999: 4999, None: 1000, 1001: 4505, 1008: 4403, 1011: 4500, 1005: 4500, 5000: 4500, 999: 4500, "x": 4500}.items():
+    for code, sent in {
+        1000: 1000,
+        3000: 3000,
+        4999: 4999,
+        None: 1000,
+        1001: 4505,
+        1008: 4403,
+        1011: 4500,
+        1005: 4500,
+        5000: 4500,
+        999: 4500,
+        "x": 4500,
+    }.items():
         with judge.case(f"live-close-codes {code}", kind):
             with opened(host, "/odd/") as raw:
                 raw.send_json({"type": "close", "code": code, "reason": "ü" * 200})
@@ -254,7 +332,12 @@ def test_close_codes_of_applications(kind: ServerKind, hosts: Hosts, judge: Judg
             host.check_log()
 
 
-@row("live-fails-before-accept", 76, "authorize() or connect() raises, exits, hangs or refuses, on a server", "a browser is told on an accepted socket")
+@row(
+    "live-fails-before-accept",
+    76,
+    "authorize() or connect() raises, exits, hangs or refuses, on a server",
+    "a browser is told on an accepted socket",
+)
 def test_application_code_that_fails_before_accept(kind: ServerKind, hosts: Hosts, judge: Judge) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
     for path, reason in {
@@ -295,7 +378,12 @@ def test_a_reset_while_a_handler_waits(kind: ServerKind, hosts: Hosts) -> None:
     host.check_log()
 
 
-@row("live-unread", 59, "a peer that never reads while the handler sends for ever", "slow_consumer or handler_timeout; the task is gone; memory is bounded")
+@row(
+    "live-unread",
+    59,
+    "a peer that never reads while the handler sends for ever",
+    "slow_consumer or handler_timeout; the task is gone; memory is bounded",
+)
 def test_a_peer_that_never_reads_is_cut(kind: ServerKind, hosts: Hosts) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK, "HANDLER_TIMEOUT": 3})
     before = psutil.Process(host.server.process.pid).memory_info().rss
@@ -311,7 +399,21 @@ def test_a_peer_that_never_reads_is_cut(kind: ServerKind, hosts: Hosts) -> None:
     host.check_log()
 
 
-@row("live-flood", 56, "20,000 frames at once on one socket, with the default settings", "few answers, one strike a second; a bystander is served; the trail counts exactly; memory is bounded")
+def read_until_quiet(raw: RawSocket) -> list[Any]:
+    frames = []
+    try:
+        while True:
+            frames.append(raw.read_json(timeout=2))
+    except SocketTimeout:
+        return frames
+
+
+@row(
+    "live-flood",
+    56,
+    "20,000 frames at once on one socket, with the default settings",
+    "few answers, one strike a second; a bystander is served; the trail counts exactly; memory is bounded",
+)
 def test_a_flood_is_closed_and_harms_nobody(kind: ServerKind, hosts: Hosts) -> None:
     host = hosts(kind, DEFAULTS)
     before = psutil.Process(host.server.process.pid).memory_info().rss
@@ -320,9 +422,9 @@ def test_a_flood_is_closed_and_harms_nobody(kind: ServerKind, hosts: Hosts) -> N
         for _ in range(20):
             raw.send_raw(frame * 1000)
         host.check_bystander(within=2)
+        frames = read_until_quiet(raw)
         raw.send_close()
-        closing = raw.read_until_closed(timeout=30)
-    frames = closing.json_frames()
+        raw.read_until_closed()
     refused = [frame for frame in frames if frame["type"] == "error"]
     handled = [frame for frame in frames if frame["type"] == "answer"]
     assert {frame["code"] for frame in refused} == {"rate_limited"}
@@ -336,7 +438,12 @@ def test_a_flood_is_closed_and_harms_nobody(kind: ServerKind, hosts: Hosts) -> N
     host.check_log()
 
 
-@row("live-handshake-flood", 55, "300 handshakes of one address, with the default settings", "60 accepted, the rest 429 with Retry-After; another address is served")
+@row(
+    "live-handshake-flood",
+    55,
+    "300 handshakes of one address, with the default settings",
+    "60 accepted, the rest 429 with Retry-After; another address is served",
+)
 def test_a_flood_of_handshakes_is_refused(kind: ServerKind, hosts: Hosts) -> None:
     host = hosts(kind, DEFAULTS)
     statuses = []
@@ -412,7 +519,9 @@ def test_every_way_to_leave(kind: ServerKind, hosts: Hosts, judge: Judge) -> Non
             host.check_log()
 
 
-@row("live-spoofed-address", 47, "X-Forwarded-For from a peer that is no trusted proxy", "the row has the peer's address")
+@row(
+    "live-spoofed-address", 47, "X-Forwarded-For from a peer that is no trusted proxy", "the row has the peer's address"
+)
 def test_the_row_has_the_peers_address(kind: ServerKind, hosts: Hosts) -> None:
     # uvicorn itself believes 127.0.0.1; any other loopback address is a stranger to it.
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
@@ -424,14 +533,21 @@ def test_the_row_has_the_peers_address(kind: ServerKind, hosts: Hosts) -> None:
 
 @row("live-heartbeat", 60, "no answer to the heartbeat, on a server", "4408 heartbeat_timeout")
 def test_a_silent_peer_is_cut(kind: ServerKind, hosts: Hosts) -> None:
-    host = hosts(kind, {**LIVE_SETTINGS, "HEARTBEAT_INTERVAL": 1, "HEARTBEAT_TIMEOUT": 1, "POLICY_REFRESH_INTERVAL": 0.1})
+    host = hosts(
+        kind, {**LIVE_SETTINGS, "HEARTBEAT_INTERVAL": 1, "HEARTBEAT_TIMEOUT": 1, "POLICY_REFRESH_INTERVAL": 0.1}
+    )
     with opened(host, "/open/") as raw:
         assert raw.read_json() == {"type": "ping"}
         check_closing(raw.read_until_closed(timeout=5), Reason.HEARTBEAT_TIMEOUT, kind)
     host.take_log()
 
 
-@row("live-ignored-close", 56, "a peer that ignores the close and keeps sending", "the application has ended within a second; a bystander is served")
+@row(
+    "live-ignored-close",
+    56,
+    "a peer that ignores the close and keeps sending",
+    "the application has ended within a second; a bystander is served",
+)
 def test_a_peer_that_ignores_the_close(kind: ServerKind, hosts: Hosts) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
     with opened(host, "/open/?row=ignored") as raw:
@@ -450,7 +566,9 @@ def test_a_peer_that_ignores_the_close(kind: ServerKind, hosts: Hosts) -> None:
 def test_a_deflate_bomb(kind: ServerKind, hosts: Hosts) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
     with host.server.connect(timeout=8) as raw:
-        response = raw.handshake("/open/", origin=ALLOWED_ORIGIN, headers=[(b"Sec-WebSocket-Extensions", b"permessage-deflate")])
+        response = raw.handshake(
+            "/open/", origin=ALLOWED_ORIGIN, headers=[(b"Sec-WebSocket-Extensions", b"permessage-deflate")]
+        )
         if "permessage-deflate" not in (response.header("sec-websocket-extensions") or ""):
             assert kind == "daphne"
             return
@@ -464,7 +582,12 @@ def test_a_deflate_bomb(kind: ServerKind, hosts: Hosts) -> None:
     host.check_log()
 
 
-@row("live-foreign-fails", 76, "a consumer that is not ours raises, is denied, closes with 1011, floods", "codes that every server sends, no traceback but the package's")
+@row(
+    "live-foreign-fails",
+    76,
+    "a consumer that is not ours raises, is denied, closes with 1011, floods",
+    "codes that every server sends, no traceback but the package's",
+)
 def test_other_consumers_that_fail(kind: ServerKind, hosts: Hosts, judge: Judge) -> None:
     host = hosts(kind, {**LIVE_SETTINGS, **QUICK})
     for text, code in {"raise": 4500, "denied": 4403, "close": 4500, "close.and.send": 4001}.items():

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def by_row(kind: type, driver: str) -> list[Any]:
     """The cases of one kind, as one parameter per row of the specification."""
-    cases = sorted((case for case in TABLE.values() if isinstance(case, kind) and driver in case.on), key=lambda case: case.row)
+    cases = sorted(
+        (case for case in TABLE.values() if isinstance(case, kind) and driver in case.on), key=lambda case: case.row
+    )
     return [pytest.param(list(members), id=f"row-{row}") for row, members in groupby(cases, key=lambda case: case.row)]
 
 
@@ -36,7 +38,7 @@ async def test_handshakes_end_as_the_table_says(cases: list[Handshake], judge: J
                 log = quiet.take()
                 for secret in world.secrets:
                     assert secret not in log
-            await drive.forget()
+            await drive.settle()
 
 
 @pytest.mark.parametrize("cases", by_row(Message, "communicator"))
@@ -47,7 +49,7 @@ async def test_messages_are_answered_as_the_table_says(cases: list[Message], jud
                 async with asyncio.timeout(10):
                     await drive.speak(case)
                 assert CANARY not in quiet.take()
-            await drive.forget()
+            await drive.settle()
 
 
 def test_every_case_is_run_somewhere() -> None:

@@ -30,10 +30,10 @@ from django.urls import path
 if not apps.ready:
     django.setup()
 
-from channels_secure.consumers import SecureJsonConsumer, handles  # noqa: E402 - models come after setup()
-from channels_secure.exceptions import Denied  # noqa: E402
-from channels_secure.lifespan import lifespan  # noqa: E402
-from channels_secure.middleware import SecureMiddlewareStack  # noqa: E402
+from channels_secure.consumers import SecureJsonConsumer, handles
+from channels_secure.exceptions import Denied
+from channels_secure.lifespan import lifespan
+from channels_secure.middleware import SecureMiddlewareStack
 
 # What every exception raised here says; it must never reach a client.
 INTERNAL_TEXT = "internal-text-of-an-exception"
