@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.signals import setting_changed
-from django.db import DatabaseError
+from django.db import Error as DatabaseTrouble
 from django.utils.module_loading import import_string
 
 from channels_secure import blocklist
@@ -17,14 +17,11 @@ from channels_secure.auth.base import Authenticator, Identity, combine
 from channels_secure.conf import get_settings
 from channels_secure.connections import claim_slot
 from channels_secure.connections.connection import Connection
-from channels_secure.guards import REPORTABLE
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.stores import get_store
 from channels_secure.supervisor.sweeping import block_denial
 
 logger = logging.getLogger("channels_secure")
-
-Report = Callable[[Connection, Denial], None]
 
 
 def default_authenticators() -> list[str]:
@@ -50,7 +47,7 @@ async def identify(connection: Connection) -> Denial | None:
     handshake = connection.handshake
     try:
         answers = [await authenticator.authenticate(handshake) for authenticator in authenticators()]
-    except DatabaseError as error:
+    except DatabaseTrouble as error:
         return _unavailable(error)
     except Exception:
         logger.exception("authenticator.failed", extra={"connection_id": connection.id})
@@ -60,26 +57,22 @@ async def identify(connection: Connection) -> Denial | None:
         return answer
     identity = answer or Identity(user=AnonymousUser(), kind="anonymous")
     if handshake.origin_missing and identity.ambient and connection.settings.allow_missing_origin != "always":
-        return Denial(reason=Reason.ORIGIN_MISSING, visible=False)
+        denial = connection.unless_reported(Denial(reason=Reason.ORIGIN_MISSING, visible=False))
+        if denial is not None:
+            return denial
     connection.identity = identity
     if identity.expires_at is not None:
         connection.expires_at = time.monotonic() + identity.expires_at - time.time()
     return None
 
 
-async def confirm(connection: Connection, report: Report) -> Denial | None:
+async def confirm(connection: Connection) -> Denial | None:
     """The checks of a registered connection: a change that lands meanwhile finds it in the registry."""
-    settings = connection.settings
-    denial = await _current_policy(connection)
-    if denial is not None:
-        return denial
-    if settings.reports_only:
-        denials = (await _user_attempts(connection), _slot(connection))
-        for denial in denials:
-            if denial is not None and denial.reason in REPORTABLE:
-                report(connection, denial)
-        return None
-    return await _user_attempts(connection) or _slot(connection)
+    return (
+        await _current_policy(connection)
+        or connection.unless_reported(await _user_attempts(connection))
+        or connection.unless_reported(_slot(connection))
+    )
 
 
 async def _current_policy(connection: Connection) -> Denial | None:
@@ -87,7 +80,7 @@ async def _current_policy(connection: Connection) -> Denial | None:
     if blocklist.age(time.monotonic()) > 2 * settings.policy_refresh_interval:
         try:
             await blocklist.refresh()
-        except DatabaseError as error:
+        except DatabaseTrouble as error:
             if blocklist.age(time.monotonic()) > settings.snapshot_max_stale:
                 return _unavailable(error)
     snapshot = blocklist.current()
@@ -108,11 +101,16 @@ async def _user_attempts(connection: Connection) -> Denial | None:
 
 
 def _slot(connection: Connection) -> Denial | None:
+    # Whoever may replace others does so once accepted: a handshake that is refused later must cost nobody a socket.
+    return None if replaces_oldest(connection) else claim_slot(connection, connection.settings.max_connections)
+
+
+def replaces_oldest(connection: Connection) -> bool:
+    """Whether the oldest connections make room for this one; never for somebody anonymous, who may be anybody."""
     settings = connection.settings
-    replaces = settings.connection_overflow == "close_oldest" and not settings.reports_only
-    return claim_slot(connection, settings.max_connections, replace=replaces)
+    return settings.connection_overflow == "close_oldest" and not settings.reports_only and bool(connection.user_key)
 
 
-def _unavailable(error: DatabaseError) -> Denial:
+def _unavailable(error: DatabaseTrouble) -> Denial:
     logger.error("database.unavailable", extra={"error": type(error).__name__})
     return Denial(reason=Reason.UNAVAILABLE, detail=type(error).__name__)

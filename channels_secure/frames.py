@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from channels_secure.connections import events, violations
+from channels_secure.connections import violations
 from channels_secure.connections.connection import Connection, Event
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import is_too_big
@@ -35,6 +35,8 @@ class Receiver:
             event = await connection.server_receive()
             if event["type"] != "websocket.receive":
                 connection.disconnect_code = event.get("code", 1005)
+                # What is left to the application is its clean-up, which has a deadline.
+                connection.ended = True
                 return event
             connection.heard_at = now = time.monotonic()
             connection.received += 1
@@ -46,26 +48,20 @@ class Receiver:
     async def _passes(self, event: Event, now: float) -> bool:
         connection = self._connection
         wait = connection.budgets.charge(now)
-        if wait and not reports(connection, denial := Denial(reason=Reason.RATE_LIMITED, retry_after=wait)):
-            await violations.answer(connection, denial)
-            return False
-        if not exceeds(event, connection.limits.max_message_size):
-            return True
-        denial = Denial(reason=Reason.MESSAGE_TOO_BIG)
-        if reports(connection, denial):
-            return True
-        violations.close_at_once(connection, denial)
-        return False
+        if wait:
+            denial = connection.unless_reported(Denial(reason=Reason.RATE_LIMITED, retry_after=wait))
+            if denial is not None:
+                await violations.answer(connection, denial)
+                return False
+        if exceeds(event, connection.limits.max_message_size):
+            denial = connection.unless_reported(Denial(reason=Reason.MESSAGE_TOO_BIG))
+            if denial is not None:
+                violations.close_at_once(connection, denial)
+                return False
+        return True
 
 
 def exceeds(event: Event, limit: int) -> bool:
     """Whether a frame, text or binary, has more than `limit` bytes."""
     text = event.get("text")
     return is_too_big(text, limit) if text is not None else len(event.get("bytes") or b"") > limit
-
-
-def reports(connection: Connection, denial: Denial) -> bool:
-    """Whether report mode lets it pass, having said that it would have been refused."""
-    if connection.settings.reports_only:
-        events.would_refuse(connection, denial)
-    return connection.settings.reports_only

@@ -6,8 +6,9 @@ layer messages, dispatches and JSON encodings. Here it costs one of each.
 
 import asyncio
 import hashlib
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from secrets import token_hex
 from typing import Any, Protocol
@@ -22,7 +23,10 @@ from channels_secure.background import start
 from channels_secure.connections.connection import Connection
 from channels_secure.consumers.inbox import Inbox, listen
 
+logger = logging.getLogger("channels_secure")
+
 BROADCAST = "channels_secure.broadcast"
+RENEW_INTERVAL = 60.0
 _CHANNELS_GRAMMAR = re.compile(r"[a-zA-Z0-9_.-]{1,99}", re.ASCII)
 # A name of the form that hashing makes is hashed too: nobody can name their way into another name's group.
 _HASHED = re.compile(r"cs\.[0-9a-f]{32}", re.ASCII)
@@ -63,13 +67,16 @@ def group_name(name: str) -> str:
 class LocalGroup:
     """The members of one group in this process, and the channel by which the layer reaches all of them."""
 
-    __slots__ = ("channel", "listener", "members", "subscribed")
+    __slots__ = ("changing", "channel", "listener", "members", "renewal", "timer")
 
     def __init__(self) -> None:
         self.members: dict[Member, None] = {}
+        # Empty until the layer has been told of it.
         self.channel = ""
-        self.subscribed = False
+        self.changing = asyncio.Lock()
         self.listener: asyncio.Task[None] | None = None
+        self.renewal: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def fan_out(self, text: str) -> None:
         for member in list(self.members):
@@ -79,6 +86,14 @@ class LocalGroup:
         for member in list(self.members):
             member.inbox.put(dict(event))
 
+    def close(self) -> None:
+        """End what runs for the group."""
+        if self.timer is not None:
+            self.timer.cancel()
+        for task in (self.listener, self.renewal):
+            if task is not None:
+                task.cancel()
+
 
 class Hub:
     """The groups of one event loop on one channel layer."""
@@ -87,14 +102,15 @@ class Hub:
         self._layer = layer
         self._id = token_hex(8)
         self._groups: dict[str, LocalGroup] = {}
-        self._changing = asyncio.Lock()
 
     async def join(self, member: Member, name: str) -> None:
         """Add a member; the first one of a group subscribes this process."""
         group = self._groups.setdefault(name, LocalGroup())
         group.members[member] = None
-        if not group.subscribed:
-            await self._agree(name)
+        if group.listener is None:
+            await self._agree(name, group)
+        else:
+            self._renew(name, group)
 
     async def leave(self, member: Member, name: str) -> None:
         """Remove a member; the last one of a group unsubscribes this process."""
@@ -103,7 +119,15 @@ class Hub:
             return
         group.members.pop(member, None)
         if not group.members:
-            await self._agree(name)
+            await self._agree(name, group)
+
+    async def leave_all(self, member: Member, names: Iterable[str]) -> None:
+        """Remove a member that has gone; a layer in trouble cannot keep it."""
+        for name in names:
+            try:
+                await self.leave(member, name)
+            except Exception as error:  # noqa: BLE001 - layers raise what their clients do
+                logger.warning("layer.failed", extra={"error": type(error).__name__})
 
     async def broadcast(self, name: str, text: str) -> None:
         """Send an encoded frame to every member: here directly, elsewhere through the layer."""
@@ -114,28 +138,53 @@ class Hub:
         # Members' frames leave before the next broadcast is queued, or a burst would look like a slow reader.
         await asyncio.sleep(0)
 
-    async def _agree(self, name: str) -> None:
+    async def _agree(self, name: str, group: LocalGroup) -> None:
         """Make the layer agree with who is here now; the lock keeps a late leave from undoing a new join."""
-        async with self._changing:
-            group = self._groups.get(name)
-            if group is None:
+        async with group.changing:
+            if self._groups.get(name) is not group:
                 return
-            if group.members and not group.subscribed:
-                group.channel = await self._layer.new_channel("channels_secure.group")
+            if group.members and group.listener is None:
+                group.channel = group.channel or await self._layer.new_channel("channels_secure.group")
                 await self._layer.group_add(name, group.channel)
-                group.subscribed = True
                 group.listener = start(listen(self._layer, group.channel, partial(self._receive, group)))
+                self._schedule(name, group)
             elif not group.members:
                 del self._groups[name]
-                if group.listener is not None:
-                    group.listener.cancel()
+                group.close()
+                if group.renewal is not None:
+                    # One that is half-way would subscribe again what is unsubscribed now.
+                    await asyncio.wait({group.renewal})
+                if group.channel:
                     await self._layer.group_discard(name, group.channel)
+
+    def _schedule(self, name: str, group: LocalGroup) -> None:
+        # Channels forgets a membership after `group_expiry`, a day; Redis forgets it whenever it is emptied.
+        pause = min(RENEW_INTERVAL, getattr(self._layer, "group_expiry", 86400) / 4)
+        group.timer = asyncio.get_running_loop().call_later(pause, self._on_timer, name, group)
+
+    def _on_timer(self, name: str, group: LocalGroup) -> None:
+        self._renew(name, group)
+        self._schedule(name, group)
+
+    def _renew(self, name: str, group: LocalGroup) -> None:
+        """Tell the layer again that this process is in the group, in the background and one call at a time."""
+        if group.renewal is None or group.renewal.done():
+            group.renewal = start(self._add_again(name, group.channel))
+
+    async def _add_again(self, name: str, channel: str) -> None:
+        try:
+            await self._layer.group_add(name, channel)
+        except Exception as error:  # noqa: BLE001 - the next renewal tries again
+            logger.warning("layer.failed", extra={"error": type(error).__name__})
 
     async def _receive(self, group: LocalGroup, event: dict[str, Any]) -> None:
         if event.get("type") != BROADCAST:
             group.deliver(event)
         elif event.get("from") != self._id:
-            group.fan_out(event["text"])
+            text = event["text"]
+            if not isinstance(text, str):
+                raise TypeError(f"a broadcast's text is a string, not {type(text).__name__}")
+            group.fan_out(text)
         await asyncio.sleep(0)
 
 

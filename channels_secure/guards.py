@@ -4,6 +4,7 @@ A guard is any ``async (handshake) -> Denial | None``. The first denial wins, an
 """
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -13,7 +14,7 @@ from channels_secure import blocklist
 from channels_secure.auth.subprotocols import BEARER_PREFIX, TICKET_PREFIX, looks_like_jwt
 from channels_secure.conf import Settings, get_settings
 from channels_secure.policy.addresses import bucket
-from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.decisions import REPORTABLE, Denial, Reason
 from channels_secure.policy.handshake import Handshake
 from channels_secure.stores import get_store
 
@@ -21,18 +22,30 @@ logger = logging.getLogger("channels_secure")
 
 Guard = Callable[[Handshake], Awaitable[Denial | None]]
 
-# What report mode lets through. Credentials, blocks, permission and routes are always enforced.
-REPORTABLE = frozenset(
-    {
-        Reason.WSS_REQUIRED,
-        Reason.ORIGIN_MISSING,
-        Reason.ORIGIN_MALFORMED,
-        Reason.ORIGIN_NOT_ALLOWED,
-        Reason.RATE_LIMITED,
-        Reason.CONNECTION_LIMIT,
-        Reason.MESSAGE_TOO_BIG,
-    }
-)
+# Seconds between two reminders of one process.
+REMINDER_INTERVAL = 60.0
+_reminded_at = -math.inf
+
+
+async def proxy_declared(handshake: Handshake) -> Denial | None:
+    """Refuses nobody: says in the log that a proxy stands in front of which the settings know nothing."""
+    if handshake.client.undeclared_proxy:
+        remind_of_proxy(handshake, time.monotonic())
+    return None
+
+
+def remind_of_proxy(handshake: Handshake, now: float) -> None:
+    """Log the error, unless this process did so less than a minute before monotonic `now`."""
+    global _reminded_at
+    if now - _reminded_at < REMINDER_INTERVAL:
+        return
+    _reminded_at = now
+    name = get_settings().proxies.header.decode("ascii", "replace")
+    logger.error(
+        "undeclared_proxy: rates and connection limits per address are off until TRUSTED_PROXIES names the proxy"
+        " ([] if there is none)",
+        extra={"peer": str(handshake.peer or "unix"), "header": name},
+    )
 
 
 async def transport(handshake: Handshake) -> Denial | None:
@@ -117,7 +130,9 @@ async def stray_token(handshake: Handshake) -> Denial | None:
 
 
 DEFAULT_GUARDS: tuple[Guard, ...] = (
-    # First, because headers that cannot be read say nothing about encryption either.
+    # Before `transport`, which refuses everybody where only the proxy that is not believed knows of the encryption.
+    proxy_declared,
+    # Before the others that refuse, because headers that cannot be read say nothing about encryption either.
     well_formed,
     transport,
     address_blocked,

@@ -1,6 +1,7 @@
 """The edge around the ASGI call: one guard owns a connection from its first check to its last clean-up."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from channels_secure import admission, frames, supervisor
 from channels_secure.auth.session import open_session
 from channels_secure.auth.subprotocols import without_tokens
 from channels_secure.conf import Settings, get_settings
-from channels_secure.connections import events, farewell, faults, registry
+from channels_secure.connections import events, farewell, faults, make_room, registry
 from channels_secure.connections.connection import Connection, Event, Receive, Send
 from channels_secure.guards import DEFAULT_GUARDS, Guard, admit
 from channels_secure.limits import limits_of
@@ -18,6 +19,8 @@ from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
 from channels_secure.policy.origins import OriginPolicy
 from channels_secure.stores import get_store
+
+logger = logging.getLogger("channels_secure")
 
 Application = Callable[[Any, Receive, Send], Awaitable[Any]]
 
@@ -47,20 +50,24 @@ class HandshakeMiddleware:
             server_send=send,
             settings=settings,
             limits=limits_of(settings),
+            report=events.would_refuse if settings.reports_only else None,
         )
         await self._own(connection, scope)
         return None
 
     async def _own(self, connection: Connection, scope: Event) -> None:
         """Run the connection to its end; whatever ends it, everything is released here, once."""
-        timer = connection.loop.call_later(
-            connection.settings.handshake_timeout, connection.sever, Denial(reason=Reason.HANDSHAKE_TIMEOUT)
-        )
+
+        def expire() -> None:
+            connection.sever(Denial(reason=Reason.HANDSHAKE_TIMEOUT, visible=connection.vetted))
 
         def opened(connection: Connection) -> None:
             timer.cancel()
             events.accepted(connection)
+            if admission.replaces_oldest(connection):
+                make_room(connection, connection.settings.max_connections)
 
+        timer = connection.loop.call_later(connection.settings.handshake_timeout, expire)
         connection.on_accept = opened
         try:
             await self._serve(connection, scope)
@@ -79,25 +86,31 @@ class HandshakeMiddleware:
                 connection.deny(denial)
                 return
             await self.app(self._inner_scope(connection, scope), frames.Receiver(connection), connection.send)
-        except Exception as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
             faults.end(connection, error)
+        else:
+            if not connection.accepted and not connection.ended:
+                logger.error("application.silent", extra={"connection_id": connection.id})
+                connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="the application gave no answer"))
 
     async def _admit(self, connection: Connection, scope: Event) -> Denial | None:
         """The contract's order: cheap before dear, registration before what others may change meanwhile."""
 
         def report(denial: Denial) -> None:
-            events.would_refuse(connection, denial)
+            connection.unless_reported(denial)
 
+        connection.offered = without_tokens(connection.handshake.subprotocols)
         denial = await admit(connection.handshake, self.guards, report if connection.settings.reports_only else None)
-        if denial is None:
-            denial = await admission.identify(connection)
+        if denial is not None:
+            return denial
+        connection.vetted = True
+        denial = await admission.identify(connection)
         if denial is not None:
             return denial
         registry().add(connection)
         supervisor.current().ensure()
-        connection.offered = without_tokens(scope.get("subprotocols") or ())
         connection.configure(connection.limits, get_store())
-        return await admission.confirm(connection, events.would_refuse)
+        return await admission.confirm(connection)
 
     @staticmethod
     def _inner_scope(connection: Connection, scope: Event) -> Event:
@@ -130,6 +143,8 @@ class HandshakeMiddleware:
                     events.closed(connection)
                 elif connection.denial is not None:
                     events.refused(connection, connection.denial)
+                else:
+                    events.abandoned(connection)
                 supervisor.current().ensure()
 
 

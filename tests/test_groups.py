@@ -184,7 +184,7 @@ async def test_a_group_joined_by_somebody_who_is_then_refused_is_left_again() ->
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("quiet")
-async def test_who_is_not_accepted_yet_is_sent_nothing() -> None:
+async def test_what_is_said_before_the_accept_is_sent_after_it() -> None:
     gate, waiting = asyncio.Event(), asyncio.Event()
 
     class Waiting(Room):
@@ -199,8 +199,10 @@ async def test_who_is_not_accepted_yet_is_sent_nothing() -> None:
     await waiting.wait()
     async with connect(room()) as socket:
         assert await ask(socket, {"n": 1}) == {"n": 1}
+    assert not shaking.done()
     gate.set()
     assert (await shaking).accepted
+    assert await late.receive_json_from() == {"n": 1}
     assert await ask(late, "ping") == {"done": "ping"}
     await late.disconnect()
 

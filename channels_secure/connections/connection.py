@@ -18,12 +18,13 @@ import msgspec
 from channels_secure.auth.base import Identity
 from channels_secure.conf import Settings
 from channels_secure.connections import entrance, farewell
+from channels_secure.connections.backpressure import paced
 from channels_secure.connections.budgets import Budgets, Conduct
 from channels_secure.connections.outbox import Outbox
 from channels_secure.exceptions import PeerGone
 from channels_secure.limits import Limits
 from channels_secure.policy.addresses import bucket
-from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.policy.decisions import REPORTABLE, Denial, Reason
 from channels_secure.policy.handshake import Handshake
 from channels_secure.stores.base import Store
 
@@ -64,11 +65,16 @@ class Connection:
     budgets: Budgets = field(default_factory=Budgets)
     conduct: Conduct = field(default_factory=Conduct)
     on_accept: Callable[["Connection"], None] | None = None
+    # Says what report mode lets pass; None when nothing is.
+    report: Callable[["Connection", Denial], None] | None = None
     extensions: Mapping[str, Any] = field(init=False)
     codes_limited: bool = field(init=False)
+    paced_send: Send = field(init=False)
     address_key: str | None = field(init=False)
     identity: Identity | None = None
     offered: tuple[str, ...] = ()
+    # What report mode has let pass of this handshake.
+    reported: tuple[Reason, ...] = ()
     # Timestamps for `policy.liveness`.
     opened_at: float = field(default_factory=time.monotonic)
     heard_at: float = 0.0
@@ -78,9 +84,12 @@ class Connection:
     expires_at: float | None = None
     warned: bool = False
     speaks_frames: bool = False
-    # How far it has come. `ended` says that the application can send no more, `leaving` that it has returned.
+    # How far it has come: `vetted` says that the guards found nothing against it, `ended` that the application can send
+    # no more, `leaving` that it has returned.
+    vetted: bool = False
     accepted: bool = False
     ended: bool = False
+    ending_since: float | None = None
     severed_at: float | None = None
     leaving: bool = False
     denial: Denial | None = None
@@ -97,6 +106,7 @@ class Connection:
         self.extensions = scope.get("extensions") or {}
         # Daphne is the one server whose scope has no extensions; it raises on 1001, 1008 and their like.
         self.codes_limited = "asgi" in scope and not self.extensions
+        self.paced_send = paced(self.server_send) if self.codes_limited else self.server_send
         address = None if self.handshake.client.undeclared_proxy else self.handshake.address
         self.address_key = None if address is None else bucket(address, self.settings.ipv6_prefix)
         self.heard_at = self.opened_at
@@ -128,6 +138,15 @@ class Connection:
         self.budgets.open(store, limits.rates, subject=self.subject_key, address=self.address_key)
         self.conduct.allow(limits.error_budget)
 
+    def unless_reported(self, denial: Denial | None) -> Denial | None:
+        """A denial, or None where report mode lets it pass; of a handshake it says the same thing once."""
+        if denial is None or self.report is None or denial.reason not in REPORTABLE:
+            return denial
+        if self.accepted or denial.reason not in self.reported:
+            self.reported = self.reported if self.accepted else (*self.reported, denial.reason)
+            self.report(self, denial)
+        return None
+
     async def send(self, event: Event) -> None:
         """The application's `send`.
 
@@ -145,17 +164,17 @@ class Connection:
                 raise RuntimeError("accept the connection before sending on it")
             await self.transmit(event)
         elif kind == "websocket.accept":
-            await self._accept(event)
+            await entrance.accept(self, event)
         elif kind == "websocket.close":
-            await self._close(event.get("code"), event.get("reason"))
+            await farewell.close(self, event.get("code"), event.get("reason"))
         else:
-            await self.server_send(event)
+            await farewell.respond(self, event)
 
     async def transmit(self, event: Event) -> None:
         """Hand an event to the server; the supervisor watches how long that takes."""
         self.sending += 1
         try:
-            await self.server_send(event)
+            await self.paced_send(event)
         except (OSError, RuntimeError):
             # uvicorn raises ClientDisconnected (an OSError) or RuntimeError, Daphne autobahn's Disconnected.
             self.ended = True
@@ -168,8 +187,11 @@ class Connection:
             await asyncio.sleep(0)
 
     def post(self, text: str) -> None:
-        """Send a text without waiting for it, for broadcasts; a peer that reads too slowly is cut."""
-        if self.ended or not self.accepted:
+        """Send a text without waiting for it, for broadcasts; a peer that reads too slowly is cut.
+
+        Before the accept it waits, so that joining, reading the history and then accepting misses nothing.
+        """
+        if self.ended:
             return
         if self.outbox is None:
             self.outbox = Outbox(self)
@@ -180,37 +202,6 @@ class Connection:
         """Send one of the package's own frames as JSON."""
         if not self.ended:
             await self.transmit({"type": "websocket.send", "text": encode(frame).decode()})
-
-    async def _accept(self, event: Event) -> None:
-        if self.accepted:
-            raise RuntimeError("the connection has been accepted already")
-        denial = entrance.anonymous_denial(self)
-        if denial is not None:
-            self.deny(denial)
-            raise PeerGone
-        event = {**event, "subprotocol": entrance.choose_subprotocol(self, event.get("subprotocol"))}
-        await self.transmit(event)
-        self.accepted = True
-        self.sent = 0
-        self.heard_at = time.monotonic()
-        if self.on_accept is not None:
-            self.on_accept(self)
-        if self.limits.send_hello:
-            await self.send_frame(entrance.hello(self))
-
-    async def _close(self, code: Any, reason: Any) -> None:
-        if not self.accepted:
-            self.deny(Denial(reason=Reason.PERMISSION_DENIED, detail="closed before accept"))
-            return
-        self.close_code = farewell.sendable(code)
-        self.close_reason = farewell.shorten(reason)
-        try:
-            await self.transmit({"type": "websocket.close", "code": self.close_code, "reason": self.close_reason})
-        finally:
-            self.ended = True
-        if asyncio.current_task() is not self.task:
-            # The message loop waits for a frame; not every server reports the end of a socket that we closed.
-            self.stop()
 
     def deny(self, denial: Denial, ref: str | int | None = None) -> None:
         """End the connection for a reason; the goodbye is sent by a task of its own."""

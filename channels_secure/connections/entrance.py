@@ -5,12 +5,38 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from channels_secure.auth.subprotocols import SUBPROTOCOL
+from channels_secure.exceptions import PeerGone
 from channels_secure.policy.decisions import Denial, Reason
 
 if TYPE_CHECKING:
-    from channels_secure.connections.connection import Connection
+    from channels_secure.connections.connection import Connection, Event
 
 logger = logging.getLogger("channels_secure")
+
+
+async def accept(connection: "Connection", event: "Event") -> None:
+    """Accept as the application asked, unless somebody anonymous may not enter.
+
+    Raises:
+        PeerGone: the socket has ended.
+        RuntimeError: it was accepted before.
+    """
+    if connection.accepted:
+        raise RuntimeError("the connection has been accepted already")
+    denial = anonymous_denial(connection)
+    if denial is not None:
+        connection.deny(denial)
+        raise PeerGone
+    await connection.transmit({**event, "subprotocol": choose_subprotocol(connection, event.get("subprotocol"))})
+    connection.accepted = True
+    connection.sent = 0
+    connection.heard_at = time.monotonic()
+    if connection.on_accept is not None:
+        connection.on_accept(connection)
+    if connection.limits.send_hello:
+        await connection.send_frame(hello(connection))
+    if connection.outbox is not None:
+        connection.outbox.resume()
 
 
 def anonymous_denial(connection: "Connection") -> Denial | None:
@@ -20,7 +46,7 @@ def anonymous_denial(connection: "Connection") -> Denial | None:
     if not connection.limits.allow_anonymous:
         return Denial(reason=Reason.UNAUTHENTICATED)
     if connection.handshake.origin_missing and connection.settings.allow_missing_origin != "always":
-        return Denial(reason=Reason.ORIGIN_MISSING, visible=False)
+        return connection.unless_reported(Denial(reason=Reason.ORIGIN_MISSING, visible=False))
     return None
 
 
@@ -36,11 +62,10 @@ def choose_subprotocol(connection: "Connection", chosen: str | None) -> str | No
 def hello(connection: "Connection") -> dict[str, Any]:
     """The first frame of a socket that was let in: what its client needs to know of the limits."""
     left = None if connection.expires_at is None else max(0, round(connection.expires_at - time.monotonic()))
-    facts = {
+    return {
         "type": "hello",
         "connection_id": connection.id,
         "heartbeat_interval": connection.limits.deadlines.heartbeat,
         "max_message_size": connection.limits.max_message_size,
         "expires_in": left,
     }
-    return {name: value for name, value in facts.items() if value is not None}

@@ -58,6 +58,11 @@ def refused(connection: Connection, denial: Denial) -> None:
         strike(connection)
 
 
+def abandoned(connection: Connection) -> None:
+    """The peer left before its handshake was decided; nobody refused it, and still the trail has its end."""
+    _record(connection, "handshake.denied", "", {"detail": "the peer left"})
+
+
 def would_refuse(connection: Connection, denial: Denial) -> None:
     """Report mode let something pass that will be refused once it is over."""
     _record(connection, "policy.would_deny", denial.reason, {"detail": denial.detail} if denial.detail else {})

@@ -12,7 +12,7 @@ from channels_secure.auth.subprotocols import SUBPROTOCOL
 from channels_secure.policy.decisions import Denial, Reason
 
 if TYPE_CHECKING:
-    from channels_secure.connections.connection import Connection
+    from channels_secure.connections.connection import Connection, Event
 
 logger = logging.getLogger("channels_secure")
 
@@ -65,6 +65,37 @@ def grace(connection: "Connection") -> float:
     since = connection.sending_since
     stalled = since is not None and time.monotonic() - since > STALL
     return GRACE_AFTER_STALL if stalled else GRACE
+
+
+async def close(connection: "Connection", code: Any, reason: Any) -> None:
+    """Close as the application asked, with a code and a reason that every server can send."""
+    if not connection.accepted:
+        connection.deny(Denial(reason=Reason.PERMISSION_DENIED, detail="closed before accept"))
+        return
+    connection.close_code = sendable(code)
+    connection.close_reason = shorten(reason)
+    try:
+        await connection.transmit(
+            {"type": "websocket.close", "code": connection.close_code, "reason": connection.close_reason}
+        )
+    finally:
+        connection.ended = True
+    if asyncio.current_task() is not connection.task:
+        # The message loop waits for a frame; not every server reports the end of a socket that we closed.
+        connection.stop()
+
+
+async def respond(connection: "Connection", event: "Event") -> None:
+    """Refuse with an HTTP response of the application's own, where the server can send one (Daphne cannot)."""
+    if connection.accepted or not event["type"].startswith("websocket.http.response."):
+        raise RuntimeError(f"{event['type']!r} cannot be sent on this connection")
+    denial = Denial(reason=Reason.PERMISSION_DENIED, detail="an HTTP response of the application")
+    if "websocket.http.response" not in connection.extensions:
+        connection.deny(denial)
+        return
+    await connection.transmit(event)
+    if event["type"] == "websocket.http.response.body" and not event.get("more_body"):
+        connection.denial, connection.ended = denial, True
 
 
 async def say(connection: "Connection", denial: Denial, ref: str | int | None = None) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from django.db import DatabaseError
+from django.db import Error as DatabaseTrouble
 
 from channels_secure.connections.connection import Connection
 from channels_secure.exceptions import Denied, PeerGone
@@ -21,7 +21,7 @@ def end(connection: Connection, error: BaseException) -> None:
         denial = error.denial
     elif is_missing_route(error):
         denial = Denial(reason=Reason.NOT_FOUND)
-    elif isinstance(error, DatabaseError) and not connection.accepted:
+    elif isinstance(error, DatabaseTrouble) and not connection.accepted:
         logger.error("database.unavailable", extra={"error": type(error).__name__})
         denial = Denial(reason=Reason.UNAVAILABLE, detail=type(error).__name__)
     else:

@@ -65,25 +65,30 @@ def registry() -> Registry:
     return _registries.setdefault(asyncio.get_running_loop(), Registry())
 
 
-def claim_slot(connection: Connection, limits: Mapping[str, int], *, replace: bool) -> Denial | None:
+def claim_slot(connection: Connection, limits: Mapping[str, int]) -> Denial | None:
     """Check the connection limits of a registered connection's user and address.
 
-    With `replace` the oldest connections make room; otherwise the new one is refused. Registration and check happen
-    without a suspension in between, so that racing handshakes cannot pass together.
+    Registration and check happen without a suspension in between, so that racing handshakes cannot pass together.
     """
-    here = registry()
-    crowds = {
-        "user": here.of_user(connection.user_key) if connection.user_key else [],
-        "ip": here.at_address(connection.address_key) if connection.address_key else [],
-    }
-    for name, crowd in crowds.items():
-        crowd = [other for other in crowd if other is connection or not other.ended]
-        limit = limits.get(name)
-        if limit is None or len(crowd) <= limit:
-            continue
-        if not replace:
+    for name, limit, crowd in _crowds(connection, limits):
+        if sum(other is connection or not other.ended for other in crowd) > limit:
             return Denial(reason=Reason.CONNECTION_LIMIT, detail=f"{name} limit {limit}")
-        for oldest in crowd[: len(crowd) - limit]:
+    return None
+
+
+def make_room(connection: Connection, limits: Mapping[str, int]) -> None:
+    """Close the oldest connections over the limits, for one that was accepted just now."""
+    for name, limit, crowd in _crowds(connection, limits):
+        accepted = [other for other in crowd if other.accepted and not other.ended]
+        for oldest in accepted[: max(0, len(accepted) - limit)]:
             if oldest is not connection:
                 oldest.sever(Denial(reason=Reason.CONNECTION_REPLACED, detail=f"{name} limit {limit}"))
-    return None
+
+
+def _crowds(connection: Connection, limits: Mapping[str, int]) -> Iterator[tuple[str, int, list[Connection]]]:
+    """The limits that apply to a connection, each with those who share it, the oldest first."""
+    here = registry()
+    if "user" in limits and connection.user_key is not None:
+        yield "user", limits["user"], here.of_user(connection.user_key)
+    if "ip" in limits and connection.address_key is not None:
+        yield "ip", limits["ip"], here.at_address(connection.address_key)

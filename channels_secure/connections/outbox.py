@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 # What a member that does not read may keep waiting before it is cut.
 MAX_FRAMES = 64
 MAX_CHARACTERS = 1 << 20
+# So many times more while it is not the peer who is late: a burst within one pass of the loop, a slow `connect()`.
+BURST = 64
 
 
 class Outbox:
@@ -29,10 +31,15 @@ class Outbox:
         """Queue a text; False when the peer has left too much unread."""
         self._waiting.append(text)
         self._characters += len(text)
-        if self._sender is None or self._sender.done():
+        if self._connection.accepted:
+            self.resume()
+        allowance = 1 if self._connection.sending else BURST
+        return len(self._waiting) <= MAX_FRAMES * allowance and self._characters <= MAX_CHARACTERS * allowance
+
+    def resume(self) -> None:
+        """Send what waits."""
+        if self._waiting and (self._sender is None or self._sender.done()):
             self._sender = self._connection.loop.create_task(self._send_waiting())
-            return True
-        return len(self._waiting) <= MAX_FRAMES and self._characters <= MAX_CHARACTERS
 
     def close(self) -> None:
         """Drop what waits."""

@@ -133,7 +133,12 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             await self._connect()
             await self._loop(connection, self._plan)
         except StopConsumer:
-            return
+            if not connection.accepted:
+                connection.deny(Denial(reason=Reason.PERMISSION_DENIED, detail="StopConsumer"))
+        except asyncio.CancelledError as error:
+            if own_task().cancelling():
+                raise
+            faults.end(connection, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
             faults.end(connection, error)
         finally:
@@ -190,7 +195,8 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         """One event of the channel layer; only the project's own methods can be named by it."""
         connection = self.connection
         if event.get("type") == BROADCAST:
-            connection.post(event["text"])
+            if isinstance(event.get("text"), str):
+                connection.post(event["text"])
             return
         name = str(event.get("type")).replace(".", "_")
         if name not in self._plan.events:
@@ -209,7 +215,9 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         """A handler raised: a refusal is answered, the rest ends the connection."""
         connection = self.connection
         if isinstance(error, StopConsumer):
-            connection.stop()
+            connection.ended = True
+            if own_task() is not connection.task:
+                connection.stop()
         elif isinstance(error, Denied) and error.denial.rule.answerable:
             await violations.answer(connection, error.denial, ref)
         elif isinstance(error, asyncio.CancelledError) and own_task().cancelling():
@@ -231,16 +239,10 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             pass
         except TimeoutError:
             logger.error("disconnect.timeout", extra={"connection_id": connection.id})
-        except Exception:
+        except (Exception, SystemExit):
             logger.exception("disconnect.failed", extra={"connection_id": connection.id})
         finally:
             if self._joined:
                 # A task of its own: neither a layer that hangs nor the server's cancellation keeps us in a group.
-                await asyncio.wait({start(self._let_go())}, timeout=deadline)
-
-    async def _let_go(self) -> None:
-        for group in list(self._joined):
-            try:
-                await hub(self.channel_layer_alias).leave(self, group)
-            except Exception as error:  # noqa: BLE001 - the layer's trouble must not keep a socket from ending
-                logger.warning("layer.failed", extra={"error": type(error).__name__})
+                farewells = hub(self.channel_layer_alias).leave_all(self, list(self._joined))
+                await asyncio.wait({start(farewells)}, timeout=deadline)

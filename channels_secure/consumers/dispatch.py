@@ -6,7 +6,6 @@ from channels_secure import database
 from channels_secure.connections import Connection, violations
 from channels_secure.connections.connection import Event
 from channels_secure.consumers.handlers import Handler, Plan
-from channels_secure.frames import reports
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import Parsed, Refused, is_too_big
 
@@ -19,8 +18,8 @@ def read(connection: Connection, plan: Plan, event: Event, now: float) -> Parsed
     for limiter in connection.budgets.limiters:
         wait = limiter.take(now)
         if wait:
-            denial = Denial(reason=Reason.RATE_LIMITED, retry_after=wait)
-            if reports(connection, denial):
+            denial = connection.unless_reported(Denial(reason=Reason.RATE_LIMITED, retry_after=wait))
+            if denial is None:
                 break
             return Refused(denial)
     text = event.get("text")
@@ -28,8 +27,8 @@ def read(connection: Connection, plan: Plan, event: Event, now: float) -> Parsed
         return Refused(Denial(reason=Reason.UNSUPPORTED_DATA))
     limit = plan.limits.max_message_size
     if len(text) * 4 > limit and is_too_big(text, limit):
-        denial = Denial(reason=Reason.MESSAGE_TOO_BIG)
-        if not reports(connection, denial):
+        denial = connection.unless_reported(Denial(reason=Reason.MESSAGE_TOO_BIG))
+        if denial is not None:
             return Refused(denial)
     return plan.decode(text)
 
@@ -42,8 +41,8 @@ async def admit(consumer: "SecureJsonConsumer", handler: Handler | None, parsed:
         if kind == "ping":
             await connection.send_frame({"type": "pong"} if ref is None else {"type": "pong", "ref": ref})
         return None
-    denial = _over_rate(connection, handler, now)
-    if denial is None or reports(connection, denial):
+    denial = connection.unless_reported(_over_rate(connection, handler, now))
+    if denial is None:
         denial = None if await _permits(consumer, handler, message) else Denial(reason=Reason.PERMISSION_DENIED)
     if denial is None:
         return handler

@@ -15,14 +15,24 @@ RETRY_FIRST, RETRY_LAST = 0.1, 2.0
 
 
 class Inbox:
-    """Delivers events while the message loop rests.
+    """Delivers events while the message loop rests; at first it does not, until `resume()`.
 
     Args:
         deliver: handles one event; must not raise.
         is_busy: whether a message is being handled right now.
     """
 
-    __slots__ = ("_closed", "_deliver", "_delivering", "_events", "_is_busy", "_listener", "active")
+    __slots__ = (
+        "_closed",
+        "_deliver",
+        "_delivering",
+        "_dropping",
+        "_events",
+        "_is_busy",
+        "_listener",
+        "_paused",
+        "active",
+    )
 
     def __init__(self, deliver: Callable[[dict[str, Any]], Awaitable[None]], is_busy: Callable[[], bool]) -> None:
         self._deliver = deliver
@@ -30,6 +40,8 @@ class Inbox:
         self._events: deque[dict[str, Any]] = deque()
         self._delivering: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._paused = True
+        self._dropping = False
         self._closed = False
         # Whether there has ever been an event, so that sockets without any pay one look at a flag.
         self.active = False
@@ -40,18 +52,20 @@ class Inbox:
             return
         if len(self._events) >= MAX_EVENTS:
             self._events.popleft()
-            logger.warning("layer.event_dropped")
+            self._say_dropped()
         self._events.append(event)
         self.active = True
-        self.resume()
+        if not self._paused and not self._is_busy():
+            self._start()
 
     def resume(self) -> None:
-        """Deliver what waits, unless a message is being handled."""
-        if self._events and not self._is_busy() and (self._delivering is None or self._delivering.done()):
-            self._delivering = asyncio.get_running_loop().create_task(self._drain())
+        """Deliver what waits, and what comes, until the next `rest()`."""
+        self._paused = False
+        self._start()
 
     async def rest(self) -> None:
-        """Wait until no event is being handled."""
+        """Wait until the event that is being handled has been; the next one waits for `resume()`."""
+        self._paused = True
         if self._delivering is not None and not self._delivering.done():
             await asyncio.wait({self._delivering})
 
@@ -68,14 +82,28 @@ class Inbox:
             if task is not None:
                 task.cancel()
 
+    def _start(self) -> None:
+        if self._events and (self._delivering is None or self._delivering.done()):
+            self._delivering = asyncio.get_running_loop().create_task(self._drain())
+
     async def _receive(self, event: dict[str, Any]) -> None:
         self.put(event)
         # Handled before the next is taken off the layer, whose own capacity is the limit.
-        await self.rest()
+        if self._delivering is not None and not self._delivering.done():
+            await asyncio.wait({self._delivering})
 
     async def _drain(self) -> None:
-        while self._events and not self._is_busy():
+        """Deliver at least one event, so that neither a flood of messages nor one of events silences the other."""
+        while self._events:
             await self._deliver(self._events.popleft())
+            if self._paused:
+                return
+        self._dropping = False
+
+    def _say_dropped(self) -> None:
+        if not self._dropping:
+            self._dropping = True
+            logger.warning("layer.event_dropped")
 
 
 async def listen(layer: Any, channel: str, receive: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
@@ -94,4 +122,8 @@ async def listen(layer: Any, channel: str, receive: Callable[[dict[str, Any]], A
             pause = min(RETRY_LAST, pause * 2)
             continue
         pause = RETRY_FIRST
-        await receive(event)
+        try:
+            await receive(event)
+        except Exception:
+            # Anybody who reaches the layer may write into it; one event must not deafen a whole group.
+            logger.exception("layer.bad_event")

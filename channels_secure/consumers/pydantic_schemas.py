@@ -8,13 +8,19 @@ from channels_secure.policy.decisions import FieldError
 from channels_secure.policy.schemas import PayloadError
 
 MAX_MESSAGE = 200
+# What pydantic puts into its messages and takes from the schema; other things (`tag`, `error`) it takes from the input.
+FROM_THE_SCHEMA = frozenset(
+    {"gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "actual_length", "field_type", "pattern",
+     "expected", "expected_schemes", "expected_tags", "discriminator", "class", "class_name", "max_digits",
+     "decimal_places", "whole_digits", "tz_expected", "expected_version"}
+)  # fmt: skip
 
 
 class PydanticDecoder:
     """Decodes payloads with a pydantic model.
 
-    Pydantic's messages name limits and types, but a custom validator's text and the location of an unknown member may
-    repeat client input; those are replaced.
+    Pydantic's messages name limits and types, but some repeat client input, as do a custom validator's text and the
+    location of an unknown member; those are replaced.
     """
 
     def __init__(self, model: Any) -> None:
@@ -25,7 +31,7 @@ class PydanticDecoder:
         try:
             return self._adapter.validate_json(payload)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
+            found = error.errors(include_url=False, include_input=False)
         raise PayloadError(tuple(self._describe(item) for item in found))
 
     def _describe(self, item: Any) -> FieldError:
@@ -33,7 +39,7 @@ class PydanticDecoder:
             return FieldError(self._path(item["loc"][:-1]), "Unknown field")
         if item["type"] == "missing":
             return FieldError(self._path(item["loc"]), "Required")
-        if item["type"] in ("value_error", "assertion_error") or "custom" in item["type"]:
+        if "custom" in item["type"] or not FROM_THE_SCHEMA.issuperset(item.get("ctx", ())):
             return FieldError(self._path(item["loc"]), "Invalid value")
         return FieldError(self._path(item["loc"]), item["msg"][:MAX_MESSAGE])
 

@@ -96,6 +96,19 @@ RULES: Mapping[Reason, Rule] = {
     Reason.SERVER_RESTART: Rule(4505, None, "yes", "The server is restarting."),
 }
 
+# What report mode lets through. Credentials, blocks, permission and routes are always enforced.
+REPORTABLE = frozenset(
+    {
+        Reason.WSS_REQUIRED,
+        Reason.ORIGIN_MISSING,
+        Reason.ORIGIN_MALFORMED,
+        Reason.ORIGIN_NOT_ALLOWED,
+        Reason.RATE_LIMITED,
+        Reason.CONNECTION_LIMIT,
+        Reason.MESSAGE_TOO_BIG,
+    }
+)
+
 # RFC 6585 section 4 and RFC 9110 section 10.2.3: a client told to come back later is told when.
 DEFAULT_RETRY_AFTER = 5.0
 

@@ -23,19 +23,19 @@ class Head(msgspec.Struct):
     """The envelope alone, for messages that did not decode."""
 
     type: Any = None
-    id: Any = msgspec.UNSET
+    id: Any = None
 
 
 class Ping(msgspec.Struct, tag="ping", tag_field="type", forbid_unknown_fields=True):
     """Either side asks whether the other is there."""
 
-    id: Id | msgspec.UnsetType = msgspec.UNSET
+    id: Id | None = None
 
 
 class Pong(msgspec.Struct, tag="pong", tag_field="type", forbid_unknown_fields=True):
     """The answer to a ping."""
 
-    id: Id | msgspec.UnsetType = msgspec.UNSET
+    id: Id | None = None
 
 
 CONTROL_TYPES = frozenset({"ping", "pong", "refresh_token"})
@@ -107,9 +107,7 @@ class MessageDecoder:
         keys = envelope.keys
         if not envelope.derives_id:
             ref = _read_own_id(ref)
-        elif ref is msgspec.UNSET:
-            ref = None
-        else:
+        elif ref is not None:
             keys += 1
         if (
             text.count(":") != keys
@@ -125,10 +123,10 @@ class MessageDecoder:
             return _invalid("Invalid value", ref=ref)
 
     def _control(self, text: str, message: Ping | Pong) -> Parsed | Refused:
+        ref = message.id
         flaw = find_flaw(text, self.max_depth)
         if flaw is not None:
-            return _invalid(flaw)
-        ref = None if isinstance(message.id, msgspec.UnsetType) else message.id
+            return _invalid(flaw, ref=ref)
         return str(type(message).__struct_config__.tag), ref, message
 
     def _second_look(self, text: str, error: msgspec.ValidationError) -> Parsed | Refused:
@@ -141,11 +139,11 @@ class MessageDecoder:
             return _invalid(TOO_DEEP)
         except (msgspec.DecodeError, UnicodeError):
             return _invalid(NOT_JSON)
-        flaw = find_flaw(text, self.max_depth)
-        if flaw is not None:
-            return _invalid(flaw)
         name = head.type if isinstance(head.type, str) else ""
         ref = _read_own_id(head.id) if name in self._own_ids else read_id(head.id)
+        flaw = find_flaw(text, self.max_depth)
+        if flaw is not None:
+            return _invalid(flaw, ref=None if isinstance(ref, FieldError) else ref)
         if isinstance(ref, FieldError):
             return _schema((ref,))
         if not self._knows(name):
@@ -172,8 +170,8 @@ class MessageDecoder:
 
 
 def read_id(value: Any) -> Ref | FieldError:
-    """The `id` of an envelope, None where there is none, or what is wrong with it."""
-    if value is msgspec.UNSET:
+    """The `id` of an envelope, None where there is none, or what is wrong with it; JSON's null is no id either."""
+    if value is None:
         return None
     try:
         identifier: str | int = msgspec.convert(value, Id)

@@ -75,7 +75,7 @@ def envelop(name: str, schema: type[msgspec.Struct]) -> Envelope:
         raise TypeError(_TYPE_IS_OURS)
     fields: list[Any] = []
     if "id" not in own:
-        fields.append((_ID_FIELD, Id | msgspec.UnsetType, msgspec.field(default=msgspec.UNSET, name="id")))
+        fields.append((_ID_FIELD, Id | None, msgspec.field(default=None, name="id")))
     derived = msgspec.defstruct(
         f"{schema.__name__}Message",
         fields,

@@ -60,7 +60,7 @@ def _is_plain(value: Any, text: str) -> bool:
 
 
 def _control(value: dict[str, Any]) -> Parsed | Refused:
-    ref = read_id(value.get("id", msgspec.UNSET))
+    ref = read_id(value.get("id"))
     if isinstance(ref, FieldError):
         return Refused(Denial(reason=Reason.INVALID_MESSAGE, errors=(ref,), detail=ref.message))
     return value["type"], ref, value

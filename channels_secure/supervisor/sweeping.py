@@ -21,14 +21,22 @@ STUBBORN = 1.0
 async def sweep(connections: Registry, now: float) -> None:
     """Do what is due at `now` on every connection."""
     for number, connection in enumerate(connections, 1):
-        if connection.conduct.unrecorded:
-            events.throttled(connection)
-        if connection.ended:
-            _watch_leaving(connection, now)
-        else:
-            _look(connection, now)
+        try:
+            _attend(connection, now)
+        except Exception:
+            # One connection's trouble must not keep the deadlines of all the others from being enforced.
+            logger.exception("sweep.failed", extra={"connection_id": connection.id})
         if number % STRETCH == 0:
             await asyncio.sleep(0)
+
+
+def _attend(connection: Connection, now: float) -> None:
+    if connection.conduct.unrecorded:
+        events.throttled(connection)
+    if connection.ended:
+        _watch_ending(connection, now)
+    else:
+        _look(connection, now)
 
 
 def _look(connection: Connection, now: float) -> None:
@@ -59,18 +67,36 @@ def _warn(connection: Connection, now: float) -> None:
         connection.post(encode({"type": "token_expiring", "expires_in": left}).decode())
 
 
-def _watch_leaving(connection: Connection, now: float) -> None:
-    """Name the handler that swallows its cancellation: it also holds up a clean shutdown of the server."""
+def _watch_ending(connection: Connection, now: float) -> None:
+    """See to it that an application whose socket has ended returns."""
+    if connection.leaving:
+        return
     since = connection.severed_at
-    if since is not None and now - since > STUBBORN and not connection.leaving:
+    if since is None:
+        _hurry(connection, now)
+    elif now - since > STUBBORN:
+        # Named, because it also holds up a clean shutdown of the server.
         connection.severed_at = math.inf  # said once
         logger.warning("handler.ignores_cancellation", extra={"connection_id": connection.id})
+
+
+def _hurry(connection: Connection, now: float) -> None:
+    """Cancel what goes on after the end: clean-up has its deadline twice, once for `disconnect()`, once for groups."""
+    if connection.ending_since is None:
+        connection.ending_since = now
+    elif now - connection.ending_since > 2 * connection.settings.disconnect_timeout + STUBBORN:
+        logger.error("disconnect.timeout", extra={"connection_id": connection.id})
+        connection.stop()
 
 
 def enforce_blocks(connections: Registry, snapshot: blocklist.Snapshot) -> None:
     """Cut every connection whose user or address is blocked."""
     for connection in connections:
-        denial = block_denial(connection, snapshot)
+        try:
+            denial = block_denial(connection, snapshot)
+        except Exception:
+            logger.exception("policy.failed", extra={"connection_id": connection.id})
+            denial = Denial(reason=Reason.UNAVAILABLE, detail="the blocklist could not be asked")
         if denial is not None:
             connection.sever(denial)
 

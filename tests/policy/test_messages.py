@@ -228,7 +228,7 @@ def test_a_message_without_a_type_is_of_no_known_one() -> None:
 BAD_ID = [("id", "Expected a string of up to 64 characters or an integer")]
 
 
-@pytest.mark.parametrize("bad", ["null", "true", "1.5", "[]", "{}", '"' + "x" * 65 + '"', "9007199254740993"])
+@pytest.mark.parametrize("bad", ["true", "1.5", "[]", "{}", '"' + "x" * 65 + '"', "9007199254740993"])
 @pytest.mark.parametrize("kind", ["say", "data", "nothing", "ping"])
 def test_an_id_is_a_short_string_or_an_integer(bad: str, kind: str) -> None:
     """An id comes back as `ref`, so it is neither long nor anything but a string or a number."""
@@ -236,6 +236,14 @@ def test_an_id_is_a_short_string_or_an_integer(bad: str, kind: str) -> None:
     assert reason == "invalid_message"
     assert errors in (BAD_ID, [("", "Number out of range")])
     assert ref is None
+
+
+@pytest.mark.parametrize("text", ['{"type":"say","text":"hi"}', '{"type":"data","a":1}', '{"type":"ping"}'])
+def test_an_id_of_null_is_none(text: str) -> None:
+    with_null = decoder.decode(text[:-1] + ',"id":null}')
+    assert not isinstance(with_null, Refused)
+    assert with_null[:2] == (msgspec.json.decode(text)["type"], None)
+    assert with_null[2] == decoder.decode(text)[2]  # type: ignore[index]  # it would not be equal if it were refused
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_ping_and_pong_are_the_packages_frames_only_where_the_class_says_so() ->
     assert decode_with_controls('{"type":["ping"]}') == (VALUE, None, {"type": ["ping"]})
 
 
-@pytest.mark.parametrize("bad", [None, True, 1.5, [], "x" * 65, 2**53])
+@pytest.mark.parametrize("bad", [True, 1.5, [], "x" * 65, 2**53])
 def test_a_ping_with_an_odd_id_is_refused(bad: Any) -> None:
     answer = decode_with_controls(msgspec.json.encode({"type": "ping", "id": bad}).decode())
     assert isinstance(answer, Refused)

@@ -1,0 +1,45 @@
+"""Waiting for a peer that reads slowly, on a server that does not make us wait.
+
+uvicorn's `send` waits while the socket's buffer is full. Daphne's never does: it hands everything to Twisted, which
+keeps it in memory for as long as the peer does not read. Here the sender looks at Twisted's buffer and waits; the
+deadline for sends then ends the connection as it does elsewhere.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import Any
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# Bytes that may wait in the server: what uvicorn allows, with room for a frame of the usual limit.
+HIGH_WATER = 256 << 10
+POLL = 0.01
+
+
+def paced(send: Send) -> Send:
+    """Daphne's `send`, waiting after a frame while the peer has too much to read; any other `send` unchanged."""
+    protocol = send.args[0] if isinstance(send, partial) and send.args else None
+    if not hasattr(protocol, "transport"):
+        return send
+
+    async def paced_send(event: MutableMapping[str, Any]) -> None:
+        await send(event)
+        if unsent(protocol) > HIGH_WATER:
+            # Twisted writes when the event loop comes round to it.
+            await asyncio.sleep(0)
+        while unsent(protocol) > HIGH_WATER:  # noqa: ASYNC110 - Twisted tells its one producer, which is not us
+            await asyncio.sleep(POLL)
+
+    return paced_send
+
+
+def unsent(protocol: Any) -> int:
+    """Bytes in Twisted's buffer for a protocol's socket; 0 where it has none, as after the end."""
+    transport = protocol.transport
+    # TLS is a transport around the socket's.
+    while transport is not None and not hasattr(transport, "dataBuffer"):
+        transport = getattr(transport, "transport", None)
+    if transport is None:
+        return 0
+    return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
