@@ -57,18 +57,8 @@ class HandshakeMiddleware:
 
     async def _own(self, connection: Connection, scope: Event) -> None:
         """Run the connection to its end; whatever ends it, everything is released here, once."""
-
-        def expire() -> None:
-            connection.sever(Denial(reason=Reason.HANDSHAKE_TIMEOUT, visible=connection.vetted))
-
-        def opened(connection: Connection) -> None:
-            timer.cancel()
-            events.accepted(connection)
-            if admission.replaces_oldest(connection):
-                make_room(connection, connection.settings.max_connections)
-
-        timer = connection.loop.call_later(connection.settings.handshake_timeout, expire)
-        connection.on_accept = opened
+        connection.timer = connection.loop.call_later(connection.settings.handshake_timeout, _expire, connection)
+        connection.on_accept = _accepted
         try:
             await self._serve(connection, scope)
         except asyncio.CancelledError:
@@ -76,7 +66,7 @@ class HandshakeMiddleware:
                 raise
             connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="CancelledError"))
         finally:
-            timer.cancel()
+            connection.timer.cancel()
             await self._release(connection)
 
     async def _serve(self, connection: Connection, scope: Event) -> None:
@@ -85,7 +75,9 @@ class HandshakeMiddleware:
             if denial is not None:
                 connection.deny(denial)
                 return
-            await self.app(self._inner_scope(connection, scope), frames.Receiver(connection), connection.send)
+            inner = self._inner_scope(connection, scope)
+            connection.handshake = connection.handshake.without_credentials()
+            await self.app(inner, frames.Receiver(connection), connection.send)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - logged by `faults`, and ends the connection
             faults.end(connection, error)
         else:
@@ -121,7 +113,7 @@ class HandshakeMiddleware:
             **scope,
             "headers": list(_without_tokens(scope["headers"], connection.offered)),
             "subprotocols": list(connection.offered),
-            "cookies": dict(handshake.cookies),
+            "cookies": handshake.cookies,
             "session": open_session(handshake) if session is None else session,
             "user": connection.user,
             "channels_secure": connection,
@@ -146,6 +138,19 @@ class HandshakeMiddleware:
                 else:
                     events.abandoned(connection)
                 supervisor.current().ensure()
+
+
+def _expire(connection: Connection) -> None:
+    # Nothing is told to a page of which it is not known yet whether it may ask.
+    connection.sever(Denial(reason=Reason.HANDSHAKE_TIMEOUT, visible=connection.vetted))
+
+
+def _accepted(connection: Connection) -> None:
+    if connection.timer is not None:
+        connection.timer.cancel()
+    events.accepted(connection)
+    if admission.replaces_oldest(connection):
+        make_room(connection, connection.settings.max_connections)
 
 
 def _without_tokens(headers: Iterable[tuple[bytes, bytes]], offered: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:

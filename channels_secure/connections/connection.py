@@ -65,6 +65,7 @@ class Connection:
     budgets: Budgets = field(default_factory=Budgets)
     conduct: Conduct = field(default_factory=Conduct)
     on_accept: Callable[["Connection"], None] | None = None
+    timer: asyncio.TimerHandle | None = None
     # Says what report mode lets pass; None when nothing is.
     report: Callable[["Connection", Denial], None] | None = None
     extensions: Mapping[str, Any] = field(init=False)

@@ -56,7 +56,7 @@ def choose_subprotocol(connection: "Connection", chosen: str | None) -> str | No
         return chosen
     if chosen is not None:
         logger.warning("subprotocol.not_offered", extra={"connection_id": connection.id})
-    return SUBPROTOCOL if SUBPROTOCOL in connection.handshake.subprotocols else None
+    return SUBPROTOCOL if SUBPROTOCOL in connection.offered else None
 
 
 def hello(connection: "Connection") -> dict[str, Any]:

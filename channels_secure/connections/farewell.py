@@ -119,7 +119,7 @@ def _tells_browser(connection: "Connection", denial: Denial) -> bool:
 
 def _any_subprotocol(connection: "Connection") -> str | None:
     # Chromium fails a handshake in which it offered subprotocols and none was chosen, and the page learns nothing.
-    if SUBPROTOCOL in connection.handshake.subprotocols:
+    if SUBPROTOCOL in connection.offered:
         return SUBPROTOCOL
     return next(iter(connection.offered), None)
 

@@ -116,7 +116,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         self.channel_layer = get_channel_layer(self.channel_layer_alias)
         self._channel = "" if self.channel_layer is None else await self.channel_layer.new_channel()
         self._joined: dict[str, None] = {}
-        self.inbox = Inbox(self._deliver, lambda: connection.handler_since is not None)
+        self.inbox = Inbox(self._deliver, connection)
         connection.speaks_frames = self._plan.typed or self.control_frames
         connection.configure(self._plan.limits, get_store())
 
@@ -177,7 +177,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
                 continue
             kind, ref, message = parsed
             handler = handlers.get(kind)
-            if inbox.active:
+            if inbox.events is not None:
                 await inbox.rest()
             connection.handler_since = now
             try:
@@ -188,7 +188,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - answered below
                 await self._failed(error, ref)
             connection.handler_since = None
-            if inbox.active:
+            if inbox.events is not None:
                 inbox.resume()
 
     async def _deliver(self, event: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from channels_secure.connections.connection import Connection
+
 logger = logging.getLogger("channels_secure")
 
 # As many as a Channels layer keeps for a channel by default; the oldest are the least useful.
@@ -19,43 +21,43 @@ class Inbox:
 
     Args:
         deliver: handles one event; must not raise.
-        is_busy: whether a message is being handled right now.
+        connection: its `handler_since` says whether a message is being handled right now.
     """
 
     __slots__ = (
         "_closed",
+        "_connection",
         "_deliver",
         "_delivering",
         "_dropping",
-        "_events",
-        "_is_busy",
         "_listener",
         "_paused",
-        "active",
+        "events",
     )
 
-    def __init__(self, deliver: Callable[[dict[str, Any]], Awaitable[None]], is_busy: Callable[[], bool]) -> None:
+    def __init__(self, deliver: Callable[[dict[str, Any]], Awaitable[None]], connection: Connection) -> None:
         self._deliver = deliver
-        self._is_busy = is_busy
-        self._events: deque[dict[str, Any]] = deque()
+        self._connection = connection
+        # Made for the first event: an empty deque takes most of a kilobyte. A socket without events pays one look for
+        # them at each message.
+        self.events: deque[dict[str, Any]] | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
         self._paused = True
         self._dropping = False
         self._closed = False
-        # Whether there has ever been an event, so that sockets without any pay one look at a flag.
-        self.active = False
 
     def put(self, event: dict[str, Any]) -> None:
         """Queue an event; when too many wait, the oldest is dropped and the log says so."""
         if self._closed:
             return
-        if len(self._events) >= MAX_EVENTS:
-            self._events.popleft()
+        if self.events is None:
+            self.events = deque()
+        if len(self.events) >= MAX_EVENTS:
+            self.events.popleft()
             self._say_dropped()
-        self._events.append(event)
-        self.active = True
-        if not self._paused and not self._is_busy():
+        self.events.append(event)
+        if not self._paused and self._connection.handler_since is None:
             self._start()
 
     def resume(self) -> None:
@@ -77,13 +79,13 @@ class Inbox:
     def close(self) -> None:
         """Stop listening and delivering, for good."""
         self._closed = True
-        self._events.clear()
+        self.events = None
         for task in (self._listener, self._delivering):
             if task is not None:
                 task.cancel()
 
     def _start(self) -> None:
-        if self._events and (self._delivering is None or self._delivering.done()):
+        if self.events and (self._delivering is None or self._delivering.done()):
             self._delivering = asyncio.get_running_loop().create_task(self._drain())
 
     async def _receive(self, event: dict[str, Any]) -> None:
@@ -94,8 +96,8 @@ class Inbox:
 
     async def _drain(self) -> None:
         """Deliver at least one event, so that neither a flood of messages nor one of events silences the other."""
-        while self._events:
-            await self._deliver(self._events.popleft())
+        while self.events:
+            await self._deliver(self.events.popleft())
             if self._paused:
                 return
         self._dropping = False

@@ -100,6 +100,10 @@ class Handshake:
             malformed=flaws[0] if flaws else None,
         )
 
+    def without_credentials(self) -> Self:
+        """The facts that are wanted for as long as the connection lives: no header, token, cookie or query."""
+        return replace(self, query={}, authorization=None, cookies={}, subprotocols=(), headers={})
+
     @property
     def address(self) -> IPAddress | None:
         return self.client.address
