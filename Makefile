@@ -11,7 +11,7 @@ VENV := .venv
 VENV_BENCH := .venv-bench
 PYTHON := $(CURDIR)/$(VENV)/bin/python
 # Lists with commas cannot stand in a $(call …).
-EXTRAS_DEMO := daphne,jwt,redis
+EXTRAS_DEMO := demo
 EXTRAS_DEV := dev,docs,browser
 DOCS_OUT := docs/_build/html
 PORT ?=
@@ -69,6 +69,8 @@ test: test-sqlite test-postgresql
 test-sqlite: $(VENV)/.stamp-dev
 	@echo "== tests on SQLite"
 	DATABASE=sqlite $(PYTHON) -m pytest $(ARGS)
+	@echo "== tests of the example"
+	cd example_project && $(PYTHON) -W error manage.py test
 
 # What neither asks nor writes a database was shown above.
 test-postgresql: $(VENV)/.stamp-dev
@@ -88,7 +90,7 @@ lint: $(VENV)/.stamp-dev
 
 types: $(VENV)/.stamp-dev
 	@echo "== types"
-	$(PYTHON) -m mypy --strict channels_secure example_project
+	$(PYTHON) -m mypy --strict channels_secure example_project scripts
 
 migrations: $(VENV)/.stamp-dev
 	@echo "== migrations"

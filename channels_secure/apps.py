@@ -15,7 +15,10 @@ class ChannelsSecureConfig(AppConfig):
 
     def ready(self) -> None:
         # Checks and receivers register on import, which models must not wait for.
-        from channels_secure import audit, blocklist, checks, redaction  # noqa: F401
+        from channels_secure import audit, blocklist, checks, lifespan, redaction, supervisor  # noqa: F401
 
         redaction.install()
+        lifespan.hook_into_reactor()
+        # The last registered is the first called.
         atexit.register(audit.flush_at_exit)
+        atexit.register(supervisor.record_ends)

@@ -7,24 +7,46 @@ from typing import Any
 
 logger = logging.getLogger("channels_secure")
 
-# The loop keeps only weak references to its tasks, so that one nobody holds may vanish half-way.
-_errands: set[asyncio.Task[Any]] = set()
+# An event loop keeps only weak references to its tasks, so that one nobody holds may vanish half-way.
+_errands: dict[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = {}
 
 
 def spawn(errand: Coroutine[Any, Any, Any]) -> None:
-    """Run an errand as a task, keep it alive, and log what it raises."""
-    _ = start(errand)
+    """Run an errand as a task, keep it alive, and log what it raises; once the loop has ended it is left undone."""
+    try:
+        _ = start(errand)
+    except RuntimeError:
+        errand.close()
+        logger.warning("errand.left_undone", extra={"errand": getattr(errand, "__qualname__", "")})
 
 
 def start(errand: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """The same, for somebody who will look at the task."""
-    task = asyncio.get_running_loop().create_task(errand)
-    _errands.add(task)
+    """The same, for somebody who will look at the task.
+
+    Raises:
+        RuntimeError: no event loop is running.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _errands:
+        _forget_closed_loops()
+    task = loop.create_task(errand)
+    _errands.setdefault(loop, set()).add(task)
     task.add_done_callback(_done)
     return task
 
 
 def _done(task: asyncio.Task[Any]) -> None:
-    _errands.discard(task)
+    loop = task.get_loop()
+    errands = _errands.get(loop, set())
+    errands.discard(task)
+    if not errands:
+        _errands.pop(loop, None)
     if not task.cancelled() and task.exception() is not None:
         logger.error("errand.failed", exc_info=task.exception())
+
+
+def _forget_closed_loops() -> None:
+    """A loop that was closed over a pending task never tells us that it is done."""
+    for loop in list(_errands):
+        if loop.is_closed():
+            _errands.pop(loop, None)

@@ -1,16 +1,26 @@
-"""The end of a server process, for servers that speak ASGI's lifespan protocol (uvicorn, hypercorn; not Daphne).
+"""The end of a server process: goodbyes to the sockets still open, and what the audit trail still holds.
 
-application = ProtocolTypeRouter({"http": ..., "lifespan": lifespan, "websocket": ...})
+Servers that speak ASGI's lifespan protocol (uvicorn, hypercorn) announce it:
+``application = ProtocolTypeRouter({"http": ..., "lifespan": lifespan, "websocket": ...})``. Daphne does not, but its
+reactor does.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from channels_secure import audit, database
-from channels_secure.connections import registry
+from channels_secure.connections import Connection, registry
 from channels_secure.policy.decisions import Denial, Reason
 
+logger = logging.getLogger("channels_secure")
+
 Event = MutableMapping[str, Any]
+
+# Seconds: an orchestrator gives a process ten to thirty, and the project's own shutdown wants some of them.
+GOODBYES, WRITING, ENDING = 1.0, 4.0, 1.0
 
 
 async def lifespan(
@@ -22,9 +32,47 @@ async def lifespan(
         if event["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
-            for connection in registry():
-                connection.sever(Denial(reason=Reason.SERVER_RESTART))
-            await audit.flush()
-            database.shutdown()
+            left = await finish(sever_all())
+            if left:
+                # uvicorn ends by the signal that it was sent, and no exit hook will run.
+                logger.error("audit.lost", extra={"rows": left})
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def sever_all() -> list[Connection]:
+    """Begin the end of every open socket of the running event loop; returns the connections."""
+    connections = list(registry())
+    for connection in connections:
+        connection.sever(Denial(reason=Reason.SERVER_RESTART))
+    return connections
+
+
+async def finish(connections: Iterable[Connection]) -> int:
+    """Wait for connections that are ending, and write their last rows; takes some seconds, whatever hangs.
+
+    Returns how many rows could not be written.
+    """
+    tasks = {connection.task for connection in connections}
+    if tasks:
+        await asyncio.wait(tasks, timeout=GOODBYES)
+    left = await audit.flush_all(WRITING)
+    if not left:
+        database.shutdown(ENDING)
+    return left
+
+
+def hook_into_reactor() -> None:
+    """Do the same at the end of Daphne, which runs on Twisted's reactor; without one there is nothing to do."""
+    # Never imported here: that would install a reactor. Daphne does so before it loads the project.
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is not None:
+        reactor.addSystemEventTrigger("before", "shutdown", _before_reactor_stops)
+
+
+def _before_reactor_stops() -> Any:
+    """Called ahead of Daphne's own trigger, which cancels all applications; the reactor waits for the Deferred."""
+    from twisted.internet.defer import Deferred
+
+    loop = asyncio.get_running_loop()
+    return Deferred.fromFuture(loop.create_task(finish(sever_all())))

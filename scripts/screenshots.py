@@ -7,15 +7,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from playwright.sync_api import Browser, Page, expect  # noqa: E402
-
+from tests.browser.driver import Browser, Page, expect, find_chromium  # noqa: E402
 from tests.browser.example import (  # noqa: E402
     Example,
     Visitors,
     block,
     chromium_at,
     fill_block,
-    find_chromium,
+    reload_until_there,
     running_example,
     say,
     seed,
@@ -56,7 +55,8 @@ def photograph(browser: Browser, example: Example) -> None:
     block(admin, "bob", "Floods the lobby")
     expect(bob.get_by_role("status")).to_contain_text("blocked")
     take(bob, "chat-blocked")
-    admin.goto("/admin/channels_secure/auditevent/")
+    closed = admin.get_by_role("row").filter(has_text="connection closed")
+    reload_until_there(admin, "/admin/channels_secure/auditevent/", closed)
     take(admin, "admin-audit")
     people.leave()
 

@@ -21,6 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker
 
 from tests import services
+from tests.browser.driver import find_chromium
 from tests.live.servers import KINDS, LiveServer, ServerKind, ServerPool
 
 # A shared machine's pauses are not failures, and a failure must be repeatable from the log alone.
@@ -30,12 +31,6 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("tests")
 
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
-
-
-def find_chromium() -> str | None:
-    """Return the path of a Chromium: CHROMIUM_PATH, else the first on PATH."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, names)), None)
 
 
 def find_nginx() -> str | None:

@@ -84,7 +84,8 @@ def test_events_are_listed_newest_first_with_what_matters(admin: Client, user: U
     event(path="/older/", created_at=moment - timedelta(hours=1))
     with override_settings(TIME_ZONE="UTC"):
         html = page(admin, EVENTS)
-    assert html.index("2026-11-21 09:41:07") < html.index("2026-11-21 08:41:07")
+    assert html.count(">2026-11-21</span>") == 2
+    assert html.index(">09:41:07</span>") < html.index(">08:41:07</span>")
     for shown in ("handshake denied", "origin_not_allowed", "alice", "203.0.113.7", "/ws/chat/", ">17<"):
         assert shown in html
 
@@ -138,6 +139,66 @@ def test_a_link_opens_the_form_filled_in(admin: Client, user: User) -> None:
     ]
     assert f'name="user" value="{user.pk}"' in page(admin, unescape(links[0]))
     assert 'name="network" value="2001:db8::/64"' in page(admin, unescape(links[1]))
+
+
+def offers(html: str) -> dict[str, str]:
+    """What the column says of who is or may be blocked, and where each entry leads."""
+    return {text: unescape(href) for href, text in re.findall(r'<a class="cs-block[^>]* href="([^"]+)">([^<]+)<', html)}
+
+
+def test_who_is_blocked_already_is_not_offered_but_leads_to_the_block(admin: Client, user: User) -> None:
+    one = event(user=user, username="alice", ip="203.0.113.7")
+    person, network = blocklist.block(user=user), blocklist.block(network="203.0.113.0/24")
+    for url in (EVENTS, f"{EVENTS}{one.pk}/change/"):
+        assert offers(page(admin, url)) == {
+            "User blocked": f"{BLOCKS}{person.pk}/change/",
+            "Address blocked": f"{BLOCKS}{network.pk}/change/",
+        }
+
+
+def test_a_block_concerns_nobody_else(admin: Client, user: User, make_user: MakeUser) -> None:
+    # Without `blocklist`, which would add events of its own about those who are blocked.
+    Block.objects.create(user=user)
+    Block.objects.create(network="203.0.113.8")
+    event(user=make_user("bob"), username="bob", ip="203.0.113.7")
+    assert set(offers(page(admin, EVENTS))) == {"Block user", "Block address"}
+
+
+def test_whose_block_is_over_is_offered_again(admin: Client, user: User) -> None:
+    event(user=user, username="alice", ip="203.0.113.7")
+    blocklist.block(user=user)
+    blocklist.unblock(user=user)
+    Block.objects.create(network="203.0.113.7", expires_at=timezone.now() - timedelta(seconds=1))
+    assert set(offers(page(admin, EVENTS))) == {"Block user", "Block address"}
+
+
+@pytest.mark.parametrize("ip", ["2001:db8::9", "2001:db8::/64"])
+def test_an_ipv6_client_is_blocked_with_its_network(admin: Client, ip: str) -> None:
+    event(ip=ip)
+    assert set(offers(page(admin, EVENTS))) == {"Block address"}
+    blocklist.block(network="2001:db8::1")
+    assert set(offers(page(admin, EVENTS))) == {"Address blocked"}
+
+
+def test_the_block_is_named_but_not_linked_for_those_who_may_not_see_it(operator_with: Any, user: User) -> None:
+    one = event(user=user, username="alice")
+    blocklist.block(user=user)
+    operator = operator_with("view_auditevent", "add_block")
+    for url in (EVENTS, f"{EVENTS}{one.pk}/change/"):
+        html = page(operator, url)
+        assert offers(html) == {}
+        assert ">User blocked</span>" in html
+
+
+def test_a_full_page_of_blocked_clients_costs_one_query_more(
+    admin: Client, user: User, django_assert_max_num_queries: Any
+) -> None:
+    for number in range(50):
+        event(user=user, username="alice", ip=f"2001:db8:{number:x}::7")
+        Block.objects.create(network=f"2001:db8:{number:x}::7")
+    with django_assert_max_num_queries(7):
+        html = page(admin, EVENTS)
+    assert html.count("Address blocked") == 50
 
 
 @pytest.mark.parametrize("ip", ["", HOSTILE, "127.0.0.1", "nonsense"])
@@ -243,6 +304,11 @@ def test_what_must_not_be_blocked_is_an_error_in_the_form(
 
 def test_a_user_and_a_network_at_once_are_an_error(admin: Client, user: User) -> None:
     assert "either a user or a network" in errors(add(admin, user=str(user.pk), network="203.0.113.7"))[0]
+
+
+def test_the_labels_of_the_form_begin_alike(admin: Client) -> None:
+    labels = re.findall(r"<label[^>]*>\s*([^<:]+):", page(admin, f"{BLOCKS}add/"))
+    assert labels == ["User", "Network", "Duration", "Reason"]
 
 
 def test_nobody_blocks_their_own_account(admin: Client, root: User) -> None:

@@ -512,6 +512,22 @@ async def test_a_caller_that_is_cancelled_does_not_take_the_look_away_from_other
     assert impatient.cancelled()
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_a_look_that_was_cancelled_is_not_what_later_callers_get(user: User) -> None:
+    looks = asyncio.ensure_future(blocklist.refresh())
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "channels_secure.refresh":
+            task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looks
+    await blocklist.ablock(user=user)
+    assert await blocklist.refresh()
+    snapshot = blocklist.current()
+    assert snapshot is not None
+    assert snapshot.for_user(user.pk, time.time())
+
+
 @pytest.fixture
 def table_away(transactional_db: None) -> Iterator[None]:
     def rename(old: str, new: str) -> None:
@@ -629,6 +645,18 @@ def test_strikes_in_several_processes_make_one_block(_attempt: int, user: User) 
 async def test_an_automatic_block_needs_one_subject(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="either"):
         await blocklist.ablock_automatically(**arguments)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_strike_that_waits_for_its_turn_does_not_order_a_second_block(user: User) -> None:
+    gate = threading.Event()
+    writing = asyncio.ensure_future(database.write(gate.wait))
+    first = asyncio.ensure_future(blocklist.ablock_automatically(user=user))
+    await asyncio.sleep(0)
+    assert await blocklist.ablock_automatically(user=user) is None
+    gate.set()
+    assert await writing
+    assert await first is not None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from rest_framework_simplejwt.tokens import AccessToken
 
 from channels_secure import audit, blocklist, supervisor
@@ -367,21 +367,144 @@ async def test_an_error_in_a_pass_is_logged_and_the_next_pass_goes_on(
     brisk: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     brisk(IDLE_TIMEOUT=0.02)
-    real, fails = sweeping.next_act, iter([True, True, True])
+    real, fails = sweeping.sweep, iter([True, True, True])
 
-    def failing(*arguments: Any) -> Any:
+    async def failing(*arguments: Any) -> None:
         if next(fails, False):
             raise RuntimeError("odd")
-        return real(*arguments)
+        await real(*arguments)
 
-    monkeypatch.setattr(sweeping, "next_act", failing)
+    monkeypatch.setattr(sweeping, "sweep", failing)
     socket = await opened(Echo)
     assert await told(socket) == ("idle_timeout", 4408)
     assert logged(caplog).count("supervisor.failed") == 3
 
 
-async def test_a_database_that_is_away_stops_no_deadline_and_is_logged_once(
+@pytest.mark.parametrize("act", ["_enforce", "_begin_steps"])
+async def test_an_act_that_fails_keeps_no_deadline_from_being_enforced(
+    brisk: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, act: str
+) -> None:
+    brisk(IDLE_TIMEOUT=0.05)
+
+    def fail(self: Any) -> None:
+        raise RuntimeError("odd")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(internals.Supervisor, act, fail)
+        socket = await opened(Echo)
+        assert await told(socket) == ("idle_timeout", 4408)
+    assert "supervisor.failed" in logged(caplog)
+
+
+async def test_a_store_that_fails_keeps_no_deadline_from_being_enforced(
     brisk: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    brisk(IDLE_TIMEOUT=0.05)
+
+    def fail() -> None:
+        raise RuntimeError("odd")
+
+    socket = await opened(Echo)
+    monkeypatch.setattr(get_store(), "sweep", fail)
+    assert await told(socket) == ("idle_timeout", 4408)
+    monkeypatch.undo()
+    assert "supervisor.failed" in logged(caplog)
+
+
+async def test_a_snapshot_that_could_not_be_applied_is_applied_at_the_next_pass(
+    brisk: Callable[..., None], monkeypatch: pytest.MonkeyPatch, user: User
+) -> None:
+    socket = await opened(Echo, user=user)
+    real, fails = sweeping.enforce_blocks, iter([True, True])
+
+    def failing(*arguments: Any) -> None:
+        if next(fails, False):
+            raise RuntimeError("odd")
+        real(*arguments)
+
+    monkeypatch.setattr(sweeping, "enforce_blocks", failing)
+    await blocklist.ablock(user=user)
+    assert await told(socket) == ("blocked", 4423)
+    assert next(fails, None) is None
+
+
+async def test_a_block_made_while_the_last_one_is_being_read_is_found_without_waiting_for_a_pass(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CHANNELS_SECURE = {"POLICY_REFRESH_INTERVAL": 60.0, "AUDIT_FLUSH_INTERVAL": 60.0}
+    monkeypatch.setattr(internals, "PASS_INTERVAL", 60.0)
+    gate, looks, real = asyncio.Event(), [], blocklist.refresh
+
+    async def slow(*, full: bool = False) -> bool:
+        looks.append(full)
+        await gate.wait()
+        return await real(full=full)
+
+    async with connect(Echo):
+        monkeypatch.setattr(blocklist, "refresh", slow)
+        watcher = supervisor.current()
+        watcher.policy_is_due()
+        await until(lambda: len(looks) == 1)
+        watcher.policy_is_due()
+        await until(lambda: not watcher._awake.is_set())
+        gate.set()
+        await until(lambda: len(looks) == 2)
+        watcher.wake()
+    supervisor.current().wake()
+
+
+async def test_while_idle_it_holds_nothing_of_its_loop(brisk: Callable[..., None]) -> None:
+    async with connect(Echo):
+        watcher = supervisor.current()
+        assert watcher._task is not None
+    await until(lambda: watcher._task is None)
+    assert watcher._running == {}
+    assert watcher._awake._loop is None  # type: ignore[attr-defined]
+    assert supervisor.current() is watcher
+
+
+async def test_one_that_was_cancelled_starts_again_with_the_next_connection(brisk: Callable[..., None]) -> None:
+    async with connect(Echo):
+        [task] = supervisors()
+        task.cancel()
+        await asyncio.wait({task})
+        watcher = supervisor.current()
+        watcher.ensure()
+        [new] = supervisors()
+        # The event loop may bury the old one only now.
+        watcher._ended(task)
+        assert watcher._task is new
+
+
+def test_a_change_is_told_to_the_loops_that_run_though_others_were_closed() -> None:
+    closed, running = asyncio.new_event_loop(), asyncio.new_event_loop()
+    known = internals._supervisors
+    before = dict(known)
+    known.clear()
+    try:
+        for loop in (closed, running):
+            loop.run_until_complete(_know())
+        closed.close()
+        internals._policy_changed()
+        running.run_until_complete(asyncio.sleep(0))
+        assert known[running]._policy_due
+        assert not known[closed]._policy_due
+    finally:
+        running.close()
+        known.clear()
+        known.update(before)
+
+
+async def _know() -> None:
+    supervisor.current()
+
+
+@pytest.mark.parametrize("error", [DatabaseError, InterfaceError])
+async def test_a_database_that_is_away_stops_no_deadline_and_is_logged_once(
+    brisk: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
 ) -> None:
     brisk(IDLE_TIMEOUT=0.1)
     socket = await opened(Echo)
@@ -389,12 +512,12 @@ async def test_a_database_that_is_away_stops_no_deadline_and_is_logged_once(
 
     async def away(*, full: bool = False) -> bool:
         tries.append(full)
-        raise DatabaseError("away")
+        raise error("away")
 
     monkeypatch.setattr(blocklist, "refresh", away)
     await until(lambda: len(tries) >= 3)
     assert await told(socket) == ("idle_timeout", 4408)
-    assert logged(caplog, logging.ERROR).count("policy.refresh_failed") == 1
+    assert logged(caplog, logging.ERROR) == ["policy.refresh_failed"]
 
 
 async def test_a_step_that_hangs_holds_up_no_deadline_and_is_not_begun_twice(

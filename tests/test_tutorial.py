@@ -14,7 +14,7 @@ TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 BLOCK = re.compile(r"<!-- (?P<what>file|frame): (?P<name>[^>]*?) -->\n```\w+\n(?P<body>.*?)```", re.DOTALL)
 COMMAND = re.compile(r"^\$ (python manage\.py .*)$", re.MULTILINE)
 
-PROBE = '''
+PROBE = """
 import asyncio, json
 from django.contrib.auth.models import User
 from channels_secure.testing import SecureCommunicator
@@ -37,14 +37,14 @@ async def main():
                       "stranger": stranger.error, "stranger_code": stranger.code, "again": again.error}))
 
 asyncio.run(main())
-'''
+"""
 
 
 def run(project: Path, *arguments: str) -> str:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO", "DATABASE"))}
     environ |= {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "DJANGO_SUPERUSER_PASSWORD": "correct horse"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=project, env=environ, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], check=False, cwd=project, env=environ, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, f"{arguments}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -75,7 +75,9 @@ def outcome(project: Path) -> dict[str, object]:
     run(project, "manage.py", "createsuperuser", "--noinput", "--username", "alice", "--email", "")
     block = [sys.executable, "manage.py", "ws_block", "--user", "alice", "--duration", "1h", "--reason", "spam"]
     probe = PROBE.replace("*BLOCK", f"*{block!r}")
-    return json.loads(run(project, "manage.py", "shell", "-v0", "-c", probe).split("\n")[-2])  # after the command's own line
+    # The last line: the command that blocks has said its own before.
+    seen: dict[str, object] = json.loads(run(project, "manage.py", "shell", "-v0", "-c", probe).splitlines()[-1])
+    return seen
 
 
 def frame(name: str) -> dict[str, object]:
@@ -83,7 +85,14 @@ def frame(name: str) -> dict[str, object]:
 
 
 def test_the_commands_of_the_tutorial_are_those_run_here(commands: list[list[str]]) -> None:
-    assert [command[2] for command in commands] == ["migrate", "createsuperuser", "check", "runserver", "ws_block", "test"]
+    assert [command[2] for command in commands] == [
+        "migrate",
+        "createsuperuser",
+        "check",
+        "runserver",
+        "ws_block",
+        "test",
+    ]
 
 
 def test_the_project_passes_its_checks(project: Path) -> None:
@@ -103,6 +112,7 @@ def test_a_stranger_is_told_what_the_tutorial_shows(outcome: dict[str, object]) 
 
 
 def test_a_block_closes_the_open_socket_and_refuses_the_next(outcome: dict[str, object]) -> None:
+    assert outcome["blocked"]["code"] == "blocked"  # type: ignore[index]
     assert outcome["closing"] == [4423, "blocked"]
     assert outcome["again"]["code"] == "blocked"  # type: ignore[index]
 

@@ -1,6 +1,5 @@
 """Blocks: made with a form, lifted with a button, never edited and never deleted."""
 
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -18,8 +17,9 @@ from django.utils.translation import ngettext
 from channels_secure import blocklist
 from channels_secure.admin.filters import StateFilter
 from channels_secure.admin.forms import BlockForm
+from channels_secure.admin.standing import networks_around
 from channels_secure.models import Block
-from channels_secure.policy.addresses import IPAddress, parse_address
+from channels_secure.policy.addresses import network_for, parse_address
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Block]
@@ -104,7 +104,7 @@ class BlockAdmin(ModelAdmin):
             return queryset, False
         address = parse_address(term)
         if address is not None:
-            return queryset.filter(network__in=_networks_around(address)), False
+            return queryset.filter(network__in=networks_around(network_for(str(address), 128))), False
         name = f"user__{get_user_model().USERNAME_FIELD}"
         return queryset.filter(Q(network=term) | Q(**{name: term})), False
 
@@ -139,7 +139,3 @@ class BlockAdmin(ModelAdmin):
         if block.is_active:
             return format_html('<span class="cs-state cs-active">{}</span>', _("active"))
         return format_html('<span class="cs-state cs-expired">{}</span>', _("expired"))
-
-
-def _networks_around(address: IPAddress) -> list[str]:
-    return [str(ip_network((address.packed, length), strict=False)) for length in range(address.max_prefixlen + 1)]

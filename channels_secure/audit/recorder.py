@@ -1,5 +1,6 @@
 """Recording: from any thread, in microseconds, without waiting and without ever raising."""
 
+import asyncio
 import logging
 import os
 import threading
@@ -10,7 +11,7 @@ from functools import lru_cache
 from typing import Any, TypedDict, Unpack
 
 from django.db import Error as DatabaseTrouble
-from django.db import connections, router, transaction
+from django.db import router, transaction
 
 from channels_secure import database
 from channels_secure.audit import plain, writer
@@ -22,6 +23,9 @@ from channels_secure.policy.addresses import IPAddress, bucket, parse_address
 logger = logging.getLogger("channels_secure")
 
 BATCH_SIZE = 500
+# Seconds.
+RETRY_INTERVAL = 0.1
+EXIT_PATIENCE = 5.0
 ADMISSIONS = frozenset({"connection.accepted", "connection.closed"})
 REFUSALS = frozenset(
     {"handshake.denied", "message.denied", "credentials.failed", "policy.would_deny", "store.degraded"}
@@ -108,7 +112,20 @@ def pending() -> bool:
 async def flush() -> None:
     """Write what waits, in a thread; what cannot be written now stays for the next time."""
     if pending():
-        await database.run(flush_now)
+        await database.write(flush_now)
+
+
+async def flush_all(seconds: float) -> int:
+    """Write until nothing waits any more, for at most so many seconds; returns how many rows are left."""
+    try:
+        async with asyncio.timeout(seconds):
+            while pending():
+                await flush()
+                if _state.is_unwritable:
+                    await asyncio.sleep(RETRY_INTERVAL)
+    except TimeoutError as error:
+        _log_trouble(error)
+    return len(_state.volume)
 
 
 def flush_now() -> None:
@@ -129,13 +146,13 @@ def flush_now() -> None:
 
 
 def flush_at_exit() -> None:
-    """Write what waits before the interpreter ends, unless the database is known to be away: the exit must not hang."""
+    """Write what waits before the interpreter ends, for some seconds at most where a server runs."""
     if not pending():
         return
     try:
-        if not _state.is_unwritable:
-            flush_now()
-        connections.close_all()
+        database.write_last(flush_now, EXIT_PATIENCE)
+    except TimeoutError as error:
+        _log_trouble(error)
     except Exception:
         logger.exception("audit.flush_failed")
     if pending():

@@ -1,12 +1,10 @@
 """Blocks that nobody decided: too many things refused, and the next duration each time."""
 
-import asyncio
 import logging
 import threading
 import time
 from datetime import timedelta
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from django.contrib.auth import get_user_model
 from django.db import router
@@ -27,8 +25,6 @@ MOST = Rate(60, 60.0)
 
 _lock = threading.Lock()
 _under_way: set[str] = set()
-# One at a time: each waits for the policy's row, and must not keep every thread of the package's pool waiting.
-_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _allowance = Bucket(MOST)
 
 
@@ -56,8 +52,7 @@ async def ablock_automatically(
     if not _begin(key):
         return None
     try:
-        async with _gates.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-            return await database.run(_block, None if user is None else user.pk, address, reason)
+        return await database.write(_block, None if user is None else user.pk, address, reason)
     finally:
         with _lock:
             _under_way.discard(key)

@@ -108,12 +108,12 @@ async def ablock(
     automatic: bool = False,
 ) -> Block:
     """`block()` from the event loop."""
-    return await database.run(block, user, network, duration, reason, by, automatic)
+    return await database.write(block, user, network, duration, reason, by, automatic)
 
 
 async def aunblock(user: Any = None, network: Network | None = None, by: Any = None, reason: str = "") -> int:
     """`unblock()` from the event loop."""
-    return await database.run(unblock, user, network, by, reason)
+    return await database.write(unblock, user, network, by, reason)
 
 
 def insert(

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from django.db import InterfaceError, OperationalError, router
+from django.db import router
 
 from channels_secure import database
 from channels_secure.models import Block, PolicyVersion, checked_network
@@ -121,7 +121,7 @@ async def refresh(*, full: bool = False) -> bool:
         full: read the blocks even though the version is the same; finds what raw SQL changed.
 
     Raises:
-        django.db.DatabaseError: the database is away; the old snapshot stays.
+        django.db.Error: the database is away; the old snapshot stays.
     """
     loop = asyncio.get_running_loop()
     refresher = _refreshers.get(loop)
@@ -144,7 +144,7 @@ class _Refresher:
         self._full = self._full or full
         if self._following is None:
             self._following = asyncio.create_task(self._follow(self._under_way), name="channels_secure.refresh")
-            self._following.add_done_callback(_retrieve)
+            self._following.add_done_callback(self._done)
         # A caller that is cancelled does not take the look away from the others.
         return await asyncio.shield(self._following)
 
@@ -156,21 +156,21 @@ class _Refresher:
         snapshot = current()
         known = None if full or snapshot is None else snapshot.version
         began = time.monotonic()
-        try:
-            version, entries = await database.run(_read, known)
-        except InterfaceError as error:
-            # Not a DatabaseError, though it says the same: the connection is gone.
-            raise OperationalError(str(error)) from error
+        version, entries = await database.run(_read, known)
         return _in_force.put(None if entries is None else build(version, entries, began), began)
+
+    def _done(self, task: asyncio.Task[bool]) -> None:
+        # A task holds its event loop, which this object must not outlive.
+        if self._under_way is task:
+            self._under_way = None
+        if self._following is task:
+            self._following = None
+        # When every caller was cancelled, nobody asks for the error, and asyncio would log it as lost.
+        if not task.cancelled():
+            task.exception()
 
 
 _refreshers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Refresher] = WeakKeyDictionary()
-
-
-def _retrieve(task: "asyncio.Task[bool]") -> None:
-    # When every caller was cancelled, nobody asks for the error, and asyncio would log it as lost.
-    if not task.cancelled():
-        task.exception()
 
 
 def _read(known: int | None) -> tuple[int, list[Entry] | None]:

@@ -23,12 +23,17 @@ def check_consumers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     except ImproperlyConfigured:
         return []  # E001 to E004 say why
     messages = []
-    for consumer in sorted(set(_subclasses(SecureJsonConsumer)), key=lambda cls: (cls.__module__, cls.__qualname__)):
+    for consumer in sorted(declared_consumers(), key=lambda cls: (cls.__module__, cls.__qualname__)):
         try:
             plan_of(consumer, SecureJsonConsumer, settings)  # type: ignore[arg-type]
         except BadDeclaration as error:
             messages.append(found.BAD_DECLARATION.report(str(error), obj=consumer))
     return messages
+
+
+def declared_consumers() -> set[type[SecureJsonConsumer]]:
+    """Every consumer class that this process has imported, at any depth below the package's own."""
+    return set(_subclasses(SecureJsonConsumer))
 
 
 def _load_routes() -> None:

@@ -18,9 +18,11 @@ logger = logging.getLogger("channels_secure")
 
 # RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the code.
 MAX_REASON_BYTES = 123
-# How long the goodbye may take: a peer with a send already pending will not see it anyway.
+# How long the goodbye may take, in seconds: behind a send that is pending it will hardly be seen, and behind one that
+# has been for long it will not.
 GRACE = 0.25
-GRACE_AFTER_STALL = 0.01
+GRACE_BEHIND_SEND = 0.02
+GRACE_AFTER_STALL = 0.005
 STALL = 0.05
 
 # What an application means by codes that Daphne cannot send (RFC 6455 section 7.4.1).
@@ -62,9 +64,11 @@ def close_code(connection: "Connection", reason: Reason) -> int:
 
 def grace(connection: "Connection") -> float:
     """Seconds to wait for the goodbye."""
+    if not connection.sending:
+        return GRACE
     since = connection.sending_since
     stalled = since is not None and time.monotonic() - since > STALL
-    return GRACE_AFTER_STALL if stalled else GRACE
+    return GRACE_AFTER_STALL if stalled else GRACE_BEHIND_SEND
 
 
 async def close(connection: "Connection", code: Any, reason: Any) -> None:

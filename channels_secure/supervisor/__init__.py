@@ -1,5 +1,5 @@
 """One background task per event loop for everything periodic."""
 
-from channels_secure.supervisor.supervisor import Supervisor, current
+from channels_secure.supervisor.supervisor import Supervisor, current, record_ends
 
-__all__ = ["Supervisor", "current"]
+__all__ = ["Supervisor", "current", "record_ends"]

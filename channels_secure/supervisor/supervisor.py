@@ -6,17 +6,20 @@ process and a test leave no task behind. A step that fails is logged and tried a
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from django.db import DatabaseError
+from django.db import Error as DatabaseTrouble
 
 from channels_secure import audit, blocklist
 from channels_secure.background import start
 from channels_secure.conf import get_settings
-from channels_secure.connections import Registry, registry
+from channels_secure.connections import Registry, events, registry
+from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.signals import policy_changed
 from channels_secure.stores import get_store
 from channels_secure.supervisor import sweeping
@@ -29,15 +32,16 @@ FULL_RELOAD_INTERVAL = 60.0
 
 
 class Supervisor:
-    """Watches the connections of one event loop."""
+    """Watches the connections of one event loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connections: Registry) -> None:
-        self._loop = loop
-        self._connections = connections
+    It holds nothing of the loop while its task does not run: the loop is the weak key under which it is found.
+    """
+
+    def __init__(self, connections: Registry) -> None:
+        self.connections = connections
         self._task: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[Any]] = {}
-        self._awake: asyncio.Event = asyncio.Event()
-        self._reloaded_at = time.monotonic()
+        self._awake = asyncio.Event()
         self._policy_due = False
         self._policy_failed = False
         self._enforced: blocklist.Snapshot | None = None
@@ -45,7 +49,8 @@ class Supervisor:
     def ensure(self) -> None:
         """Start the task unless it runs."""
         if self._task is None or self._task.done():
-            self._task = self._loop.create_task(self._run(), name="channels_secure.supervisor")
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="channels_secure.supervisor")
+            self._task.add_done_callback(self._ended)
 
     def policy_is_due(self) -> None:
         """Look for changed blocks now rather than at the next pass."""
@@ -56,17 +61,32 @@ class Supervisor:
         self._awake.set()
 
     async def _run(self) -> None:
-        while self._connections or audit.pending():
+        while self.connections or audit.pending():
             self._awake.clear()
-            self._enforce()
-            self._step("policy", self._refresh_policy())
-            self._step("audit", audit.flush())
             try:
-                await sweeping.sweep(self._connections, time.monotonic())
-                get_store().sweep()
+                await self._pass()
             except Exception:
                 logger.exception("supervisor.failed")
             await self._pause()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:
+            self._task = None
+            self._running.clear()
+            self._awake = asyncio.Event()
+
+    async def _pass(self) -> None:
+        """What one act raises must not keep the others from being done, the deadlines least of all."""
+        for act in (self._enforce, self._begin_steps, _sweep_store):
+            try:
+                act()
+            except Exception:
+                logger.exception("supervisor.failed")
+        await sweeping.sweep(self.connections, time.monotonic())
+
+    def _begin_steps(self) -> None:
+        self._step("policy", self._refresh_policy())
+        self._step("audit", audit.flush())
 
     async def _pause(self) -> None:
         settings = get_settings()
@@ -89,29 +109,39 @@ class Supervisor:
         # Half the interval, so that what another process changed is found within the whole of it.
         if not self._policy_due and blocklist.age(now) < get_settings().policy_refresh_interval / 2:
             return
-        full = now - self._reloaded_at >= FULL_RELOAD_INTERVAL
+        snapshot = blocklist.current()
+        full = snapshot is None or now - snapshot.loaded_at >= FULL_RELOAD_INTERVAL
         self._policy_due = False
         try:
             await blocklist.refresh(full=full)
-        except DatabaseError as error:
+        except DatabaseTrouble as error:
             if not self._policy_failed:
                 logger.error("policy.refresh_failed", extra={"error": type(error).__name__})
             self._policy_failed = True
             return
+        finally:
+            if self._policy_due:
+                # Changed again while we looked.
+                self._awake.set()
         self._policy_failed = False
-        if full:
-            self._reloaded_at = now
         self._enforce()
 
     def _enforce(self) -> None:
         """Apply a snapshot to the open sockets once, whoever loaded it: a handshake may have been first."""
         snapshot = blocklist.current()
         if snapshot is not None and snapshot is not self._enforced:
+            sweeping.enforce_blocks(self.connections, snapshot)
             self._enforced = snapshot
-            sweeping.enforce_blocks(self._connections, snapshot)
+
+
+def _sweep_store() -> None:
+    get_store().sweep()
 
 
 _supervisors: WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = WeakKeyDictionary()
+# A child process has no part in its parent's connections, and must not record their end when it ends itself.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_supervisors.clear)
 
 
 def current() -> Supervisor:
@@ -119,15 +149,31 @@ def current() -> Supervisor:
     loop = asyncio.get_running_loop()
     found = _supervisors.get(loop)
     if found is None:
-        found = _supervisors[loop] = Supervisor(loop, registry())
+        found = _supervisors[loop] = Supervisor(registry())
     return found
+
+
+def record_ends() -> None:
+    """Record the end of the connections still open when the process ends: nothing will run their clean-up any more."""
+    for supervisor in list(_supervisors.values()):
+        for connection in supervisor.connections:
+            supervisor.connections.discard(connection)
+            if connection.accepted:
+                if connection.denial is None:
+                    connection.denial = Denial(reason=Reason.SERVER_RESTART, detail="the process ended")
+                events.throttled(connection)
+                events.closed(connection)
 
 
 def _policy_changed(**_: Any) -> None:
     """Blocks changed in this process, in whatever thread: the loops need not wait for their next look."""
-    for loop, supervisor in list(_supervisors.items()):
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(supervisor.policy_is_due)
+    # `keyrefs()` is a copy: loops begin and end in other threads while this one goes through them.
+    for loop in filter(None, (reference() for reference in _supervisors.keyrefs())):
+        supervisor = _supervisors.get(loop)
+        # A loop may be closed at any moment, also between the question and the call.
+        with suppress(RuntimeError):
+            if supervisor is not None:
+                loop.call_soon_threadsafe(supervisor.policy_is_due)
 
 
 policy_changed.connect(_policy_changed, dispatch_uid="channels_secure.supervisor")

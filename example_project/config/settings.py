@@ -34,6 +34,21 @@ CHANNELS_SECURE: dict[str, Any] = {
     # `hello` tells the page that it was really let in: a refused browser sees its socket open first, too.
     "SEND_HELLO": True,
 }
+# The package's records are named after what happened; who and why stand in their attributes.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "websockets": {
+            "()": "logging.Formatter",
+            "fmt": "{asctime} {levelname} {message} reason={reason} user={username} ip={ip} path={path}",
+            "style": "{",
+            "defaults": {"reason": "", "username": "", "ip": "", "path": ""},
+        },
+    },
+    "handlers": {"websockets": {"class": "logging.StreamHandler", "formatter": "websockets"}},
+    "loggers": {"channels_secure": {"handlers": ["websockets"], "level": "INFO", "propagate": False}},
+}
 # Rates and connection limits are kept in memory, that is per process: right for the one process that this chat needs.
 SILENCED_SYSTEM_CHECKS = ["channels_secure.W021"]
 

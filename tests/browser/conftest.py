@@ -5,9 +5,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser.example import Example, Visitors, chromium_at, copy_database, open_sessions, running_example, seed
+from tests.browser.driver import Browser, has_playwright
+from tests.browser.example import (
+    Example,
+    Server,
+    Visitors,
+    chromium_at,
+    copy_database,
+    daphne,
+    open_sessions,
+    running_example,
+    seed,
+)
+from tests.conftest import LEFT_OUT
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and not has_playwright():
+        item.config.stash[LEFT_OUT].setdefault("playwright", []).append(item.nodeid)
+        pytest.skip("LEFT OUT: playwright is not installed")
 
 
 @pytest.fixture(scope="package")
@@ -30,9 +47,14 @@ def sessions(seeded_database: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def example(seeded_database: Path, sessions: dict[str, str], tmp_path: Path) -> Iterator[Example]:
-    """An example of the test's own, so that no test inherits another's rates and blocks; its log must stay clean."""
-    with clean_example(seeded_database, tmp_path) as running:
+def example(
+    request: pytest.FixtureRequest, seeded_database: Path, sessions: dict[str, str], tmp_path: Path
+) -> Iterator[Example]:
+    """An example of the test's own, so that no test inherits another's rates and blocks; its log must stay clean.
+
+    On Daphne, unless the test is parametrized with `ON_EACH_SERVER`.
+    """
+    with clean_example(seeded_database, tmp_path, getattr(request, "param", daphne)) as running:
         yield running
 
 
@@ -46,9 +68,9 @@ def shared_example(
 
 
 @contextlib.contextmanager
-def clean_example(seeded_database: Path, directory: Path) -> Iterator[Example]:
+def clean_example(seeded_database: Path, directory: Path, server: Server = daphne) -> Iterator[Example]:
     database = copy_database(seeded_database, directory / "db.sqlite3")
-    with running_example(database, directory / "server.log") as running:
+    with running_example(database, directory / "server.log", server=server) as running:
         yield running
     assert running.complaints() == []
 

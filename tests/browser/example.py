@@ -4,25 +4,23 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
-
+from tests.browser.driver import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 from tests.services import accepts_connections, free_port, stop_process, wait_until_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "example_project"
 PASSWORD = "meet-me-in-the-lobby"  # everybody's, as `manage.py demo` prints
 
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 LAUNCH_ARGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -43,10 +41,6 @@ window.sockets = [];
 const Native = window.WebSocket;
 window.WebSocket = class extends Native { constructor(...args) { super(...args); window.sockets.push(this); } };
 """
-
-
-def find_chromium() -> str | None:
-    return os.environ.get("CHROMIUM_PATH") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
 @contextlib.contextmanager
@@ -122,11 +116,23 @@ def copy_database(source: Path, target: Path) -> Path:
     return target
 
 
+# The arguments of Python that serve the example on a port.
+Server: TypeAlias = Callable[[int], list[str]]
+
+
+def daphne(port: int) -> list[str]:
+    return ["manage.py", "demo", "--port", str(port)]
+
+
+def uvicorn(port: int) -> list[str]:
+    return ["-m", "uvicorn", "config.asgi:application", "--port", str(port), "--no-proxy-headers"]
+
+
 @contextlib.contextmanager
-def running_example(database: Path, log: Path, port: int | None = None) -> Iterator[Example]:
-    """Serve the example with Daphne on `port`, or a free one; stop it at the end."""
+def running_example(database: Path, log: Path, port: int | None = None, server: Server = daphne) -> Iterator[Example]:
+    """Serve the example on `port`, or a free one; stop it at the end."""
     port = port or free_port()
-    command = [sys.executable, "manage.py", "demo", "--port", str(port)]
+    command = [sys.executable, *server(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=EXAMPLE, env=environment(database), stdout=output, stderr=subprocess.STDOUT

@@ -1,8 +1,8 @@
 """What the pages are without a socket: reachable by name and keyboard, tight, and served with a policy that bites."""
 
 import pytest
-from playwright.sync_api import Page, expect
 
+from tests.browser.driver import Page, expect
 from tests.browser.example import Example, Visitors
 
 pytestmark = pytest.mark.browser
