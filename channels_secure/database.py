@@ -6,13 +6,15 @@ thread for itself: whoever waits for a lock holds up no handshake.
 """
 
 import asyncio
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import ContextVar
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import OperationalError, close_old_connections, connections
@@ -22,6 +24,10 @@ T = TypeVar("T")
 
 READERS, WRITERS = "channels_secure.read", "channels_secure.write"
 THREADS = {READERS: 2, WRITERS: 1}
+# Seconds for which a thread keeps a connection that Django would close after each request (CONN_MAX_AGE = 0): opening
+# it again takes longer than the queries.
+LINGER = 0.02
+CHECK_INTERVAL = 1.0
 # While a database hangs, clients that time out and come again would fill the memory.
 MAX_WAITING = 10_000
 
@@ -57,27 +63,40 @@ class Workers(Executor):
 
     def _work(self) -> None:
         try:
-            while (job := self._jobs.get()) is not None:
+            checked_at = -math.inf
+            while (job := self._next()) is not None:
+                if (now := time.monotonic()) - checked_at > CHECK_INTERVAL:
+                    # Django's own rule for connections outside a request: CONN_MAX_AGE and health checks are honoured.
+                    close_old_connections()
+                    checked_at = now
                 _settle(*job)
                 # A thread that waits must not keep alive what it has done last.
                 del job
         finally:
             connections.close_all()
 
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        try:
+            return self._jobs.get(timeout=LINGER)
+        except Empty:
+            close_old_connections()
+        return self._jobs.get()
+
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        result = _fresh(call)
+        result = call()
     except BaseException as error:  # noqa: BLE001 - it is the caller's
+        # It may have been the connection's fault.
+        close_old_connections()
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
 def _fresh(call: Callable[[], T]) -> T:
-    # Django's own rule for connections outside a request: CONN_MAX_AGE and health checks are honoured.
     close_old_connections()
     try:
         return call()

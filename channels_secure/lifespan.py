@@ -7,6 +7,7 @@ reactor does.
 
 import asyncio
 import logging
+import random
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -21,6 +22,8 @@ Event = MutableMapping[str, Any]
 
 # Seconds: an orchestrator gives a process ten to thirty, and the project's own shutdown wants some of them.
 GOODBYES, WRITING, ENDING = 1.0, 4.0, 1.0
+# Within which seconds clients are asked to come back.
+COME_BACK = (1.0, 10.0)
 
 
 async def lifespan(
@@ -44,7 +47,9 @@ def sever_all() -> list[Connection]:
     """Begin the end of every open socket of the running event loop; returns the connections."""
     connections = list(registry())
     for connection in connections:
-        connection.sever(Denial(reason=Reason.SERVER_RESTART))
+        # Clients that all come back at one moment would be the next outage.
+        wait = random.uniform(*COME_BACK)  # noqa: S311 - jitter, not a secret
+        connection.sever(Denial(reason=Reason.SERVER_RESTART, retry_after=wait))
     return connections
 
 

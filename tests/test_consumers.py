@@ -94,8 +94,10 @@ async def test_what_is_no_message_is_answered_and_the_socket_stays_open(text: st
 @pytest.mark.parametrize(
     "kind",
     [
-        "websocket.disconnect", "websocket.receive", "websocket.connect", "connect", "disconnect", "receive", "receive_json",
-        "send", "send_json", "close", "accept", "dispatch", "scope", "authorize", "join", "broadcast", "__init__", "_loop",
+        "websocket.disconnect", "websocket.receive", "websocket.connect", "connect", "disconnect", "receive",
+        "receive_json",
+        "send", "send_json", "close", "accept", "dispatch", "scope", "authorize", "join", "broadcast", "__init__",
+        "_loop",
         "say ", "Say", "refresh_token",
     ],
 )  # fmt: skip
@@ -331,7 +333,9 @@ async def test_a_user_put_into_the_scope_by_something_inside_is_refused(
     async def left_in_place(scope: Any, receive: Any, send: Any) -> None:
         await inner({**scope, "user": AnonymousUser()}, receive, send)
 
-    outcome = await SecureCommunicator(guarded(left_in_place), "/ws/", user=user, origin="https://testserver").shake_hands()
+    outcome = await SecureCommunicator(
+        guarded(left_in_place), "/ws/", user=user, origin="https://testserver"
+    ).shake_hands()
     assert (outcome.code, outcome.reason) == (4500, "internal_error")
     assert any(line.startswith("consumer.user_replaced") for line in logged(caplog))
 
@@ -430,7 +434,8 @@ def failing(error: BaseException) -> type[SecureJsonConsumer]:
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("secret"), ValueError("secret"), KeyError("secret"), SystemExit("secret"), asyncio.CancelledError("secret"),
+    [RuntimeError("secret"), ValueError("secret"), KeyError("secret"), SystemExit("secret"),
+     asyncio.CancelledError("secret"),
      TimeoutError("secret"), ConnectionResetError("secret"), RecursionError("secret"), AssertionError("secret")],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
@@ -562,7 +567,14 @@ async def test_a_code_that_servers_cannot_send_is_replaced_by_what_it_means(code
 
 @pytest.mark.parametrize(
     ("reason", "sent"),
-    [("x" * 123, "x" * 123), ("x" * 200, "x" * 123), ("é" * 100, "é" * 61), ("😀" * 40, "😀" * 30), ("\ud800", "?"), (5, "")],
+    [
+        ("x" * 123, "x" * 123),
+        ("x" * 200, "x" * 123),
+        ("é" * 100, "é" * 61),
+        ("😀" * 40, "😀" * 30),
+        ("\ud800", "?"),
+        (5, ""),
+    ],
 )
 async def test_a_close_reason_is_cut_between_characters(reason: Any, sent: str) -> None:
     class Closing(Echo):
@@ -726,7 +738,8 @@ async def test_events_of_a_flood_are_dropped_oldest_first(
 
 @pytest.mark.parametrize(
     "kind",
-    ["websocket.disconnect", "websocket.receive", "close", "send", "accept", "connect", "_step", ".step", "receive_json",
+    ["websocket.disconnect", "websocket.receive", "close", "send", "accept", "connect", "_step", ".step",
+     "receive_json",
      "authorize", "join", "channel_name", "steps", "no.such", None, 5],
 )  # fmt: skip
 async def test_an_event_can_name_no_method_of_channels_or_ours(
@@ -769,9 +782,7 @@ def reacting(error: BaseException) -> type[SecureJsonConsumer]:
     [RuntimeError("x"), SystemExit("x"), asyncio.CancelledError("x")],
     ids=lambda error: type(error).__name__,
 )
-async def test_an_event_handler_that_raises_closes_too(
-    error: BaseException, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_event_handler_that_raises_closes_too(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     socket = connect(reacting(error))
     assert (await socket.shake_hands()).accepted
     await publish(1)

@@ -19,7 +19,8 @@ from channels_secure.groups import broadcast, group_name, hub
 from channels_secure.testing import guarded
 from tests.sockets import StalledPeer, ask, connect, logged, quiet, rows, until  # noqa: F401
 
-NAMES = ["lobby", "a.b-c_D9", "x" * 99, "x" * 100, "löbby", "房间", "a b", "a:b", "a/b", "../x", "", "@", "*", "😀" * 400, "\ud800",
+NAMES = ["lobby", "a.b-c_D9", "x" * 99, "x" * 100, "löbby", "房间", "a b", "a:b", "a/b", "../x", "", "@", "*",
+         "😀" * 400, "\ud800",
          "cs." + "0" * 32, "a\n", "a!b", "\x00"]  # fmt: skip
 
 

@@ -442,16 +442,19 @@ async def test_a_handler_may_run_in_a_thread() -> None:
         assert await ask(socket, {"type": "say", "text": "hi"}) == {"got": "hi"}
 
 
-# What the client wrote is not repeated ---------------------------------------------------------------------------------
+# What the client wrote is not repeated --------------------------------------------------------------------------------
 
 CANARY = "CANARY"
-canaries = st.sampled_from([CANARY, "custom" + CANARY, f"x` - at `$.{CANARY}", f"https://{CANARY}", f"2020-01-01T{CANARY}"])
-DECLARED = tuple(Model.model_fields) + ("kind", "lives")
+canaries = st.sampled_from(
+    [CANARY, "custom" + CANARY, f"x` - at `$.{CANARY}", f"https://{CANARY}", f"2020-01-01T{CANARY}"]
+)
+DECLARED = (*Model.model_fields, "kind", "lives")
 leaves: st.SearchStrategy[Any] = st.one_of(canaries, st.sampled_from(["red", "cat", "custom", 1, -1.5, True, None, ""]))
 trees: st.SearchStrategy[Any] = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.sampled_from(DECLARED) | canaries, inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(DECLARED) | canaries, inner, max_size=3)
+    ),
     max_leaves=6,
 )
 

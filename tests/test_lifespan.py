@@ -66,8 +66,15 @@ async def test_every_socket_is_told_and_every_end_is_written_before_the_server_h
         "server_restart"
     ] * 5
     assert {thread.name for thread in threading.enumerate()} & {database.READERS, database.WRITERS} == set()
+    waits = set()
     for socket in sockets:
-        assert await told(socket) == ("server_restart", 4505)
+        frame = await socket.receive_json_from()
+        assert (frame["code"], frame["reconnect"]) == ("server_restart", True)
+        waits.add(frame["retry_after"])
+        assert (await socket.closing())[0] == 4505
+    # They do not all come back at one moment.
+    assert len(waits) > 1
+    assert all(1 <= wait <= 10 for wait in waits)
 
 
 async def test_a_handler_that_does_not_end_delays_the_end_by_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ class FloodingBlindly(Echo):
         while True:
             try:
                 await self.send_json(content)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a handler that will not be told
                 continue
 
 
@@ -537,7 +537,9 @@ class Busy(SecureJsonConsumer):
         await asyncio.sleep(0)
 
 
-async def session(call: Callable[[Any, Any, Any], Awaitable[None]], user: User) -> tuple[SecureCommunicator, BaseException | None]:
+async def session(
+    call: Callable[[Any, Any, Any], Awaitable[None]], user: User
+) -> tuple[SecureCommunicator, BaseException | None]:
     """One visit: connect, a message, leave; whatever happens to it."""
     socket = SecureCommunicator(call, "/ws/", user=user)
     for event in (
@@ -618,7 +620,9 @@ async def test_struck_at_any_await_a_connection_leaves_nothing_and_one_last_word
         assert socket.future.cancelled() is (strike is cancel), f"at await {at}"
         if strike is sever:
             assert error is None
-            assert [kind for kind in new if kind.startswith(("connection.closed", "handshake.denied"))], f"at await {at}"
+            assert [kind for kind in new if kind.startswith(("connection.closed", "handshake.denied"))], (
+                f"at await {at}"
+            )
     else:
         raise AssertionError("a visit has fewer awaits")
 

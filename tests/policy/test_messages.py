@@ -211,7 +211,8 @@ def test_what_is_not_json_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        "shout", "", "Say", "say ", " say", "sаy", "SAY", "websocket.disconnect", "websocket.connect", "websocket.receive",
+        "shout", "", "Say", "say ", " say", "sаy", "SAY", "websocket.disconnect", "websocket.connect",
+        "websocket.receive",
         "close", "accept", "send", "dispatch", "scope", "__init__", "__class__", "_x", ".x", "x" * 300, "Ping", "error",
         "refresh_token", "value", None, 5, True, 1.5, ["say"], {"type": "say"}, [], {},
     ],
@@ -363,7 +364,7 @@ def test_a_text_is_too_big_exactly_when_its_utf_8_is(text: str, limit: int) -> N
     assert is_too_big(text, limit) is (len(text.encode("utf-8", "surrogatepass")) > limit)
 
 
-# Against an oracle -----------------------------------------------------------------------------------------------------
+# Against an oracle ----------------------------------------------------------------------------------------------------
 
 MEMBERS = ("type", "id", "text", "x", "y", "inner", "data", "a", "colour", "several", "named", "more")
 
@@ -466,7 +467,7 @@ def test_any_text_is_answered(text: str) -> None:
         assert len(answer.denial.errors) <= 5
 
 
-# What the client wrote is not repeated ----------------------------------------------------------------------------------
+# What the client wrote is not repeated --------------------------------------------------------------------------------
 
 CANARY = "CANARY"
 canaries = st.sampled_from(
