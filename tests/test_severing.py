@@ -296,7 +296,7 @@ async def test_a_peer_known_to_be_stalled_is_given_no_time() -> None:
     connection = only_connection()
     await until(lambda: connection.sending == 1)
     connection.sending_since = time.monotonic() - 1
-    assert farewell.grace(connection) < 0.05
+    assert connection.grace < 0.05
     assert connection.sever(BLOCKED)
     await ends(socket)
 

@@ -98,6 +98,7 @@ class Connection:
     close_reason: str = ""
     disconnect_code: int | None = None
     goodbye: asyncio.Task[None] | None = None
+    grace: float = 0.0
     outbox: Outbox | None = None
     sending: int = 0
     sent: int = 0
@@ -209,6 +210,7 @@ class Connection:
         if self.ended:
             return
         self.denial, self.ended = denial, True
+        self.grace = farewell.grace(self)
         self.goodbye = self.loop.create_task(farewell.say(self, denial, ref))
 
     def sever(self, denial: Denial) -> bool:

@@ -63,7 +63,7 @@ def close_code(connection: "Connection", reason: Reason) -> int:
 
 
 def grace(connection: "Connection") -> float:
-    """Seconds to wait for the goodbye."""
+    """Seconds to wait for a goodbye that is said now; asked before the application's own sends are cancelled."""
     if not connection.sending:
         return GRACE
     since = connection.sending_since
@@ -179,7 +179,7 @@ async def finish(connection: "Connection") -> None:
     try:
         if goodbye is not None:
             # Never `wait_for`, which waits for a send that ignores its cancellation.
-            await asyncio.wait({goodbye}, timeout=grace(connection))
+            await asyncio.wait({goodbye}, timeout=connection.grace)
     finally:
         if goodbye is not None:
             goodbye.cancel()
