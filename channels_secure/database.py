@@ -66,8 +66,7 @@ class Workers(Executor):
             checked_at = -math.inf
             while (job := self._next()) is not None:
                 if (now := time.monotonic()) - checked_at > CHECK_INTERVAL:
-                    # Django's own rule for connections outside a request: CONN_MAX_AGE and health checks are honoured.
-                    close_old_connections()
+                    _tidy()
                     checked_at = now
                 _settle(*job)
                 # A thread that waits must not keep alive what it has done last.
@@ -79,8 +78,16 @@ class Workers(Executor):
         try:
             return self._jobs.get(timeout=LINGER)
         except Empty:
-            close_old_connections()
+            _tidy()
         return self._jobs.get()
+
+
+def _tidy() -> None:
+    """Django's own rule for connections outside a request: CONN_MAX_AGE and health checks are honoured."""
+    try:
+        close_old_connections()
+    except Exception:  # noqa: BLE001 - a thread of ours outlives whatever a driver, or pytest-django, raises here
+        connections.close_all()
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
@@ -90,18 +97,18 @@ def _settle(future: Future[T], call: Callable[[], T]) -> None:
         result = call()
     except BaseException as error:  # noqa: BLE001 - it is the caller's
         # It may have been the connection's fault.
-        close_old_connections()
+        _tidy()
         future.set_exception(error)
     else:
         future.set_result(result)
 
 
 def _fresh(call: Callable[[], T]) -> T:
-    close_old_connections()
+    _tidy()
     try:
         return call()
     finally:
-        close_old_connections()
+        _tidy()
 
 
 _workers: dict[str, Workers] = {}
@@ -163,6 +170,11 @@ def write_last(function: Callable[[], object], seconds: float) -> None:
         function()
     finally:
         connections.close_all()
+
+
+def is_running() -> bool:
+    """Whether there are threads of ours."""
+    return bool(_workers)
 
 
 def shutdown(seconds: float | None = None) -> None:

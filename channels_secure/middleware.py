@@ -42,23 +42,8 @@ class HandshakeMiddleware:
             return await self.app(scope, receive, send)
         if (await receive())["type"] != "websocket.connect":
             return None
-        settings = get_settings()
-        connection = Connection(
-            handshake=read_handshake(scope, settings),
-            scope=scope,
-            server_receive=receive,
-            server_send=send,
-            settings=settings,
-            limits=limits_of(settings),
-            report=events.would_refuse if settings.reports_only else None,
-        )
-        await self._own(connection, scope)
-        return None
-
-    async def _own(self, connection: Connection, scope: Event) -> None:
-        """Run the connection to its end; whatever ends it, everything is released here, once."""
-        connection.timer = connection.loop.call_later(connection.settings.handshake_timeout, _expire, connection)
-        connection.on_accept = _accepted
+        # One coroutine for the whole life: each more is memory for every socket and is walked through at every message.
+        connection = _open(scope, receive, send)
         try:
             await self._serve(connection, scope)
         except asyncio.CancelledError:
@@ -66,8 +51,8 @@ class HandshakeMiddleware:
                 raise
             connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="CancelledError"))
         finally:
-            connection.timer.cancel()
             await self._release(connection)
+        return None
 
     async def _serve(self, connection: Connection, scope: Event) -> None:
         try:
@@ -121,6 +106,8 @@ class HandshakeMiddleware:
 
     @staticmethod
     async def _release(connection: Connection) -> None:
+        if connection.timer is not None:
+            connection.timer.cancel()
         try:
             await farewell.absorb_cancel(connection)
         finally:
@@ -138,6 +125,23 @@ class HandshakeMiddleware:
                 else:
                     events.abandoned(connection)
                 supervisor.current().ensure()
+
+
+def _open(scope: Event, receive: Receive, send: Send) -> Connection:
+    """A connection whose handshake has begun; whatever becomes of it, `_release` must follow."""
+    settings = get_settings()
+    connection = Connection(
+        handshake=read_handshake(scope, settings),
+        scope=scope,
+        server_receive=receive,
+        server_send=send,
+        settings=settings,
+        limits=limits_of(settings),
+        on_accept=_accepted,
+        report=events.would_refuse if settings.reports_only else None,
+    )
+    connection.timer = connection.loop.call_later(settings.handshake_timeout, _expire, connection)
+    return connection
 
 
 def _expire(connection: Connection) -> None:

@@ -32,7 +32,7 @@ def run_to_the_end(code: str, **environ: str) -> subprocess.CompletedProcess[str
 
 
 def names() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if thread.name.startswith("channels_secure")}
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("channels_secure.")}
 
 
 async def test_readers_go_on_while_a_writer_waits() -> None:
@@ -198,3 +198,18 @@ def test_a_process_ends_though_its_database_hangs_and_says_what_is_lost() -> Non
     )
     finished = run_to_the_end(code)
     assert (finished.returncode, finished.stderr.splitlines()) == (0, ["audit.unwritable", "audit.lost"])
+
+
+async def test_a_thread_outlives_whatever_the_end_of_a_connection_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-django forbids databases to whoever asks outside a test of its own, and drivers raise what they like."""
+    tried = threading.Event()
+
+    def fails() -> None:
+        tried.set()
+        raise RuntimeError("not now")
+
+    monkeypatch.setattr(database, "close_old_connections", fails)
+    assert await database.run(int) == 0
+    assert await asyncio.to_thread(tried.wait, 10)
+    for _ in range(2 * database.THREADS[database.READERS]):
+        assert await database.run(int) == 0

@@ -269,7 +269,7 @@ async def test_reset_forgets_what_the_process_knew() -> None:
     assert blocklist.current() is None
     assert get_store() is not store
     assert get_settings() is not read
-    assert database._pool is None
+    assert not database.is_running()
 
 
 SPENT_IN_ONE_TEST = """

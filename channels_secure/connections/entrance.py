@@ -9,9 +9,16 @@ from channels_secure.exceptions import PeerGone
 from channels_secure.policy.decisions import Denial, Reason
 
 if TYPE_CHECKING:
-    from channels_secure.connections.connection import Connection, Event
+    from channels_secure.connections.connection import Connection, Event, Receive, Send
 
 logger = logging.getLogger("channels_secure")
+
+
+async def refuse_unguarded(receive: "Receive", send: "Send") -> None:
+    """Close a socket of which nobody has asked anything: its route is outside the stack."""
+    logger.error("consumer.unguarded: wrap the WebSocket routes in SecureMiddlewareStack")
+    await receive()
+    await send({"type": "websocket.close", "code": Denial(reason=Reason.INTERNAL_ERROR).rule.close})
 
 
 async def accept(connection: "Connection", event: "Event") -> None:

@@ -91,36 +91,14 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         connection = scope.get("channels_secure")
         if not isinstance(connection, Connection):
-            logger.error("consumer.unguarded: wrap the WebSocket routes in SecureMiddlewareStack")
-            await receive()
-            await send({"type": "websocket.close", "code": Denial(reason=Reason.INTERNAL_ERROR).rule.close})
+            await entrance.refuse_unguarded(receive, send)
             return
-        if scope.get("user") is not connection.user:
-            logger.error("consumer.user_replaced: remove what sets scope['user'] inside SecureMiddlewareStack")
-            connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="scope['user'] was replaced"))
-            return
-        try:
-            self._plan = plan_of(type(self), SecureJsonConsumer, get_settings())  # type: ignore[arg-type]
-        except BadDeclaration as error:
-            logger.error("consumer.misdeclared: %s", error)
-            connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="the consumer class cannot work"))
+        denial = self._misuse(scope, connection)
+        if denial is not None:
+            connection.deny(denial)
             return
         await self._prepare(scope, connection)
         await receive()
-        await self._live(connection)
-
-    async def _prepare(self, scope: Event, connection: Connection) -> None:
-        self.scope, self.connection = scope, connection
-        self.kwargs = scope.get("url_route", {}).get("kwargs", {})
-        self.base_send = connection.send
-        self.channel_layer = get_channel_layer(self.channel_layer_alias)
-        self._channel = "" if self.channel_layer is None else await self.channel_layer.new_channel()
-        self._joined: dict[str, None] = {}
-        self.inbox = Inbox(self._deliver, connection)
-        connection.speaks_frames = self._plan.typed or self.control_frames
-        connection.configure(self._plan.limits, get_store())
-
-    async def _live(self, connection: Connection) -> None:
         entered = False
         try:
             denial = entrance.anonymous_denial(connection)
@@ -143,6 +121,29 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             faults.end(connection, error)
         finally:
             await self._leave(connection, entered)
+
+    def _misuse(self, scope: Event, connection: Connection) -> Denial | None:
+        """Why the project's own mistake keeps this consumer from working."""
+        if scope.get("user") is not connection.user:
+            logger.error("consumer.user_replaced: remove what sets scope['user'] inside SecureMiddlewareStack")
+            return Denial(reason=Reason.INTERNAL_ERROR, detail="scope['user'] was replaced")
+        try:
+            self._plan = plan_of(type(self), SecureJsonConsumer, get_settings())  # type: ignore[arg-type]
+        except BadDeclaration as error:
+            logger.error("consumer.misdeclared: %s", error)
+            return Denial(reason=Reason.INTERNAL_ERROR, detail="the consumer class cannot work")
+        return None
+
+    async def _prepare(self, scope: Event, connection: Connection) -> None:
+        self.scope, self.connection = scope, connection
+        self.kwargs = scope.get("url_route", {}).get("kwargs", {})
+        self.base_send = connection.send
+        self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        self._channel = "" if self.channel_layer is None else await self.channel_layer.new_channel()
+        self._joined: dict[str, None] = {}
+        self.inbox = Inbox(self._deliver, connection)
+        connection.speaks_frames = self._plan.typed or self.control_frames
+        connection.configure(self._plan.limits, get_store())
 
     async def _connect(self) -> None:
         """Run the project's `connect()`; as in Channels, layer events wait until it has returned."""

@@ -178,7 +178,7 @@ def idle() -> Iterator[None]:
     """Nothing is handed to the threads that verify."""
     database.shutdown()
     yield
-    assert database._pool is None
+    assert not database.is_running()
 
 
 @pytest.mark.parametrize("size", [9_000, 100_000, 1_000_000, 5_000_000])

@@ -255,7 +255,9 @@ async def test_a_slow_key_set_does_not_hold_up_the_packages_database_work(key_se
     user = await User.objects.acreate(username="alice")
     handshake = in_("header", signed_by(user, "main"))
     key_server.is_open.clear()
-    waiting = [asyncio.create_task(authenticator.authenticate(handshake)) for _ in range(database.THREADS + 2)]
+    waiting = [
+        asyncio.create_task(authenticator.authenticate(handshake)) for _ in range(sum(database.THREADS.values()) + 2)
+    ]
     await asyncio.to_thread(key_server.asked.wait, 10)
     assert await database.run(User.objects.count) == 1
     assert not any(task.done() for task in waiting)
