@@ -152,6 +152,7 @@ def _expire(connection: Connection) -> None:
 def _accepted(connection: Connection) -> None:
     if connection.timer is not None:
         connection.timer.cancel()
+        connection.timer = None
     events.accepted(connection)
     if admission.replaces_oldest(connection):
         make_room(connection, connection.settings.max_connections)

@@ -17,21 +17,19 @@ HIGH_WATER = 256 << 10
 POLL = 0.01
 
 
-def paced(send: Send) -> Send:
-    """Daphne's `send`, waiting after a frame while the peer has too much to read; any other `send` unchanged."""
+def protocol_of(send: Send) -> Any:
+    """The Twisted protocol behind Daphne's `send`; None where `send` is another's, who may have wrapped it."""
     protocol = send.args[0] if isinstance(send, partial) and send.args else None
-    if not hasattr(protocol, "transport"):
-        return send
+    return protocol if hasattr(protocol, "transport") else None
 
-    async def paced_send(event: MutableMapping[str, Any]) -> None:
-        await send(event)
-        if unsent(protocol) > HIGH_WATER:
-            # Twisted writes when the event loop comes round to it.
-            await asyncio.sleep(0)
-        while unsent(protocol) > HIGH_WATER:  # noqa: ASYNC110 - Twisted tells its one producer, which is not us
-            await asyncio.sleep(POLL)
 
-    return paced_send
+async def wait(protocol: Any) -> None:
+    """Wait while the peer has too much to read."""
+    if unsent(protocol) > HIGH_WATER:
+        # Twisted writes when the event loop comes round to it.
+        await asyncio.sleep(0)
+    while unsent(protocol) > HIGH_WATER:  # noqa: ASYNC110 - Twisted tells its one producer, which is not us
+        await asyncio.sleep(POLL)
 
 
 def unsent(protocol: Any) -> int:

@@ -17,8 +17,7 @@ import msgspec
 
 from channels_secure.auth.base import Identity
 from channels_secure.conf import Settings
-from channels_secure.connections import entrance, farewell
-from channels_secure.connections.backpressure import paced
+from channels_secure.connections import backpressure, entrance, farewell
 from channels_secure.connections.budgets import Budgets, Conduct
 from channels_secure.connections.outbox import Outbox
 from channels_secure.exceptions import PeerGone
@@ -70,7 +69,8 @@ class Connection:
     report: Callable[["Connection", Denial], None] | None = None
     extensions: Mapping[str, Any] = field(init=False)
     codes_limited: bool = field(init=False)
-    paced_send: Send = field(init=False)
+    # Whose buffer has to be watched, on the server that does not make us wait for it.
+    protocol: Any = None
     address_key: str | None = field(init=False)
     identity: Identity | None = None
     offered: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class Connection:
         self.extensions = scope.get("extensions") or {}
         # Daphne is the one server whose scope has no extensions; it raises on 1001, 1008 and their like.
         self.codes_limited = "asgi" in scope and not self.extensions
-        self.paced_send = paced(self.server_send) if self.codes_limited else self.server_send
+        self.protocol = backpressure.protocol_of(self.server_send) if self.codes_limited else None
         address = None if self.handshake.client.undeclared_proxy else self.handshake.address
         self.address_key = None if address is None else bucket(address, self.settings.ipv6_prefix)
         self.heard_at = self.opened_at
@@ -176,7 +176,9 @@ class Connection:
         """Hand an event to the server; the supervisor watches how long that takes."""
         self.sending += 1
         try:
-            await self.paced_send(event)
+            await self.server_send(event)
+            if self.protocol is not None:
+                await backpressure.wait(self.protocol)
         except (OSError, RuntimeError):
             # uvicorn raises ClientDisconnected (an OSError) or RuntimeError, Daphne autobahn's Disconnected.
             self.ended = True

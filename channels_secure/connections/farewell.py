@@ -1,12 +1,13 @@
 """How a connection is told that it ends: an HTTP response before accept, an error frame and a close code after."""
 
 import asyncio
-import json
 import logging
 import math
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from channels_secure.auth.subprotocols import SUBPROTOCOL
 from channels_secure.policy.decisions import Denial, Reason
@@ -129,7 +130,7 @@ def _any_subprotocol(connection: "Connection") -> str | None:
 
 
 async def _close(connection: "Connection", denial: Denial, ref: str | int | None) -> None:
-    frame = json.dumps(denial.frame(ref=ref, fatal=True))
+    frame = msgspec.json.encode(denial.frame(ref=ref, fatal=True)).decode()
     await connection.server_send({"type": "websocket.send", "text": frame})
     connection.close_code = close_code(connection, denial.reason)
     await connection.server_send(
@@ -142,7 +143,7 @@ async def _refuse(connection: "Connection", denial: Denial) -> None:
         await connection.server_send({"type": "websocket.close"})
         return
     status = denial.rule.status or 403
-    body = json.dumps(denial.frame(fatal=True)).encode()
+    body = msgspec.json.encode(denial.frame(fatal=True))
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -177,7 +178,7 @@ async def finish(connection: "Connection") -> None:
     connection.leaving = connection.ended = True
     goodbye = connection.goodbye
     try:
-        if goodbye is not None:
+        if goodbye is not None and not goodbye.done():
             # Never `wait_for`, which waits for a send that ignores its cancellation.
             await asyncio.wait({goodbye}, timeout=connection.grace)
     finally:

@@ -233,7 +233,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         code = connection.close_code if connection.close_code is not None else connection.disconnect_code
         deadline = connection.settings.disconnect_timeout
         try:
-            if entered:
+            if entered and type(self).disconnect is not AsyncJsonWebsocketConsumer.disconnect:
                 async with asyncio.timeout(deadline):
                     await self.disconnect(1006 if code is None else code)
         except (PeerGone, StopConsumer):
