@@ -27,7 +27,9 @@ class Denied(ChannelsSecureError):
     def __init__(
         self, reason: Reason | str, message: str | None = None, *, retry_after: float | None = None, detail: str = ""
     ) -> None:
-        self.denial = Denial(reason=Reason(reason), message=message, retry_after=retry_after, detail=detail)
+        # A lazy translation is taken in the language of whoever is refused.
+        words = None if message is None else str(message)
+        self.denial = Denial(reason=Reason(reason), message=words, retry_after=retry_after, detail=str(detail))
         super().__init__(self.denial.reason.value)
 
 

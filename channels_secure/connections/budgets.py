@@ -14,30 +14,35 @@ MAX_ANSWERS = 100
 class Budgets:
     """The message rates of one connection; `limiters` are charged in order, the connection's own first."""
 
-    __slots__ = ("_held", "_store", "limiters")
+    __slots__ = ("_held", "_shared", "_store", "limiters")
 
     def __init__(self) -> None:
         self.limiters: tuple[Limiter, ...] = ()
-        self._held: dict[tuple[str, Rate], Limiter] = {}
+        self._shared: tuple[Limiter, ...] = ()
+        # Of handlers with a rate of their own; most connections have none, and a dict is a quarter of a kilobyte.
+        self._held: dict[tuple[str, Rate], Limiter] | None = None
         self._store: Store | None = None
 
     def open(self, store: Store, rates: Mapping[str, Rate], *, subject: str | None, address: str | None) -> None:
         """Take the limiters of a connection: its own, its subject's (user, or address if anonymous), its address's."""
         self.close()
         self._store = store
-        own: list[Limiter] = [Bucket(rates["connection"])] if "connection" in rates else []
+        shared = []
         if "user" in rates and subject is not None:
-            own.append(self.hold(f"message:{subject}", rates["user"]))
+            shared.append(store.hold(f"message:{subject}", rates["user"]))
         if "ip" in rates and address is not None:
-            own.append(self.hold(f"message:address:{address}", rates["ip"]))
-        self.limiters = tuple(own)
+            shared.append(store.hold(f"message:address:{address}", rates["ip"]))
+        self._shared = tuple(shared)
+        self.limiters = (Bucket(rates["connection"]), *shared) if "connection" in rates else self._shared
 
     def hold(self, key: str, rate: Rate) -> Limiter:
         """A shared limiter, released when the connection ends."""
+        if self._store is None:
+            raise RuntimeError("the budgets of this connection are not open")
+        if self._held is None:
+            self._held = {}
         limiter = self._held.get((key, rate))
         if limiter is None:
-            if self._store is None:
-                raise RuntimeError("the budgets of this connection are not open")
             limiter = self._held[key, rate] = self._store.hold(key, rate)
         return limiter
 
@@ -52,10 +57,10 @@ class Budgets:
     def close(self) -> None:
         """Give the shared limiters back."""
         if self._store is not None:
-            for limiter in self._held.values():
+            for limiter in (*self._shared, *(self._held or {}).values()):
                 self._store.release(limiter)
-        self._held.clear()
-        self.limiters = ()
+        self._held = None
+        self._shared = self.limiters = ()
 
 
 class Conduct:
