@@ -89,9 +89,9 @@ async def _deliver(subject: Subject, peers: list[Peer]) -> float:
 def _goals(middle: dict[str, float]) -> list[Goal]:
     ours = middle[TYPED_MEMBER.label]
     return [
-        Goal(name="plain against ours", measured=middle[PLAIN_MEMBER.label] / ours, bound=40, unit=" times"),
+        Goal(name="broadcast: plain against ours", measured=middle[PLAIN_MEMBER.label] / ours, bound=40, unit=" times"),
         Goal(
-            name="what a member that does not read adds for the others, of the whole",
+            name="broadcast: what a member that does not read adds for others",
             measured=max(0.0, middle[TYPED_MEMBER.label + STUCK] / ours - 1) * 100,
             bound=25,
             unit=" %",

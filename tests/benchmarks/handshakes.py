@@ -122,7 +122,7 @@ def _table(kind: str, times: dict[str, list[float]], middle: dict[str, float]) -
 
 def _goal(kind: str, middle: dict[str, float]) -> Goal:
     ratio = middle[subjects.TYPED.label] / middle[subjects.PLAIN.label]
-    return Goal(name=f"{kind}: p50 against plain", measured=ratio, bound=0.9, at_most=True)
+    return Goal(name=f"handshake on {kind}: p50 against plain", measured=ratio, bound=0.9, at_most=True)
 
 
 def _goal_of_queries(counts: dict[str, Counter[str]]) -> Goal:

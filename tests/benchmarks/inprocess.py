@@ -76,9 +76,11 @@ async def _batch(peer: Peer, subject: subjects.Subject) -> tuple[float, float]:
 def _goals(wall: dict[str, float]) -> list[Goal]:
     plain, typed = wall[subjects.PLAIN.label], wall[subjects.TYPED.label]
     return [
-        Goal(name="plain Channels against typed, every guard on", measured=plain / typed, bound=40, unit=" times"),
-        Goal(name="typed, median", measured=typed, bound=9, unit=" µs", at_most=True),
-        Goal(name="drop-in, median", measured=wall[subjects.DROP_IN.label], bound=12, unit=" µs", at_most=True),
+        Goal(name="message: plain against typed, every guard on", measured=plain / typed, bound=40, unit=" times"),
+        Goal(name="message: typed, median", measured=typed, bound=9, unit=" µs", at_most=True),
+        Goal(
+            name="message: drop-in, median", measured=wall[subjects.DROP_IN.label], bound=12, unit=" µs", at_most=True
+        ),
     ]
 
 

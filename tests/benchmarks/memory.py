@@ -65,7 +65,7 @@ def _grow(kind: ServerKind, subject: Subject, effort: Effort) -> float:
 
 def _goal(kind: ServerKind, found: dict[tuple[ServerKind, str], float]) -> Goal:
     ratio = found[kind, subjects.TYPED.label] / found[kind, subjects.PLAIN.label]
-    return Goal(name=f"{kind}: memory against plain", measured=ratio, bound=0.8, at_most=True)
+    return Goal(name=f"memory on {kind}: idle connection against plain", measured=ratio, bound=0.8, at_most=True)
 
 
 def _chart(found: dict[tuple[ServerKind, str], float]) -> Chart:

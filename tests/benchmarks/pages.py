@@ -1,4 +1,4 @@
-"""The page that keeps the figures: only what stands between a section's two markers is written."""
+"""The pages that keep the figures: only what stands between two markers is written."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ from tests.benchmarks.report import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
+README = ROOT / "README.md"
 IMAGES = ROOT / "docs" / "_static" / "bench"
 IMAGES_FROM_PAGE = "../_static/bench"
 
@@ -23,6 +24,14 @@ def keep(section: Section, command: str, machine: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     for chart in section.charts:
         (IMAGES / f"{chart.name}.svg").write_text(svg(chart))
+    README.write_text(replace(README.read_text(), "goals", "\n".join(goals(PAGE.read_text()))))
+
+
+def goals(page: str) -> list[str]:
+    """Return one table of all goals that the page says were met or missed."""
+    head = "| goal | set | measured |  |"
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line.endswith((" met |", " missed |"))]
+    return [head, "| --- | ---: | ---: | ---: |", *rows]
 
 
 def replace(page: str, name: str, text: str) -> str:
@@ -31,5 +40,5 @@ def replace(page: str, name: str, text: str) -> str:
     pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
     replaced, count = pattern.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page)
     if count != 1:
-        raise NoPlace(f"{PAGE.name} needs the lines {begin} and {end}, once")
+        raise NoPlace(f"a page needs the lines {begin} and {end}, once")
     return replaced

@@ -103,12 +103,16 @@ def _goals(kind: str, rate: dict[str, float], cpu: dict[str, float]) -> list[Goa
     plain, typed, raw = subjects.PLAIN.label, subjects.TYPED.label, subjects.RAW.label
     messages, processor = BOUNDS[kind]
     goals = [
-        Goal(name=f"{kind}: messages/s against plain", measured=rate[typed] / rate[plain], bound=messages),
-        Goal(name=f"{kind}: CPU per message, plain against ours", measured=cpu[plain] / cpu[typed], bound=processor),
-        Goal(name=f"{kind}: messages/s against raw ASGI", measured=rate[typed] / rate[raw], bound=0.85),
+        Goal(name=f"sockets on {kind}: messages/s against plain", measured=rate[typed] / rate[plain], bound=messages),
+        Goal(
+            name=f"sockets on {kind}: CPU per message, plain against ours",
+            measured=cpu[plain] / cpu[typed],
+            bound=processor,
+        ),
+        Goal(name=f"sockets on {kind}: messages/s against raw ASGI", measured=rate[typed] / rate[raw], bound=0.85),
     ]
     relatives = [rate[subject.label] for subject in (subjects.CHANX, subjects.DCRF) if subject.label in rate]
     if relatives:
-        name = f"{kind}: messages/s against the better of chanx and DCRF"
+        name = f"sockets on {kind}: messages/s against the better of chanx and DCRF"
         goals.append(Goal(name=name, measured=rate[typed] / max(relatives), bound=1))
     return goals
