@@ -1,16 +1,19 @@
 """The pytest plugin: every test begins with a process that remembers nothing. Loaded by its entry point."""
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def channels_secure_state() -> Iterator[None]:
-    """Forget what the process knows, before a test and after it."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Forget what the process knows before a test."""
     _reset()
-    yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """And after it, before its fixtures end: a row still being written when Django empties the tables is a deadlock."""
     _reset()
 
 

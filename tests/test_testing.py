@@ -1,6 +1,7 @@
 """The tools for other people's tests, tested."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -299,7 +300,9 @@ def test_a_project_without_django_is_left_alone():
 def run_pytest(folder: Path, source: str, *options: str) -> str:
     (folder / "test_it.py").write_text(source)
     arguments = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options, str(folder)]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    # A database of its own: this run's may be the one server that both would use.
+    environ = {**os.environ, "DATABASE": "sqlite"}
+    done = subprocess.run(arguments, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
