@@ -60,7 +60,7 @@ async def identify(connection: Connection) -> Denial | None:
         denial = connection.unless_reported(Denial(reason=Reason.ORIGIN_MISSING, visible=False))
         if denial is not None:
             return denial
-    connection.identity = identity
+    connection.identify(identity)
     if identity.expires_at is not None:
         connection.expires_at = time.monotonic() + identity.expires_at - time.time()
     return None
@@ -101,14 +101,12 @@ async def _user_attempts(connection: Connection) -> Denial | None:
 
 
 def _slot(connection: Connection) -> Denial | None:
-    # Whoever may replace others does so once accepted: a handshake that is refused later must cost nobody a socket.
-    return None if replaces_oldest(connection) else claim_slot(connection, connection.settings.max_connections)
+    return claim_slot(connection, connection.settings.max_connections, replaces=replaces_oldest(connection))
 
 
 def replaces_oldest(connection: Connection) -> bool:
-    """Whether the oldest connections make room for this one; never for somebody anonymous, who may be anybody."""
-    settings = connection.settings
-    return settings.connection_overflow == "close_oldest" and not settings.reports_only and bool(connection.user_key)
+    """Whether older connections of the same user make room for this one, once it has been accepted."""
+    return connection.settings.connection_overflow == "close_oldest" and not connection.settings.reports_only
 
 
 def _unavailable(error: DatabaseTrouble) -> Denial:

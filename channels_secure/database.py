@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -22,8 +23,8 @@ from django.db import OperationalError, close_old_connections, connections
 P = ParamSpec("P")
 T = TypeVar("T")
 
-READERS, WRITERS = "channels_secure.read", "channels_secure.write"
-THREADS = {READERS: 2, WRITERS: 1}
+READERS, WRITERS, PROJECT = "channels_secure.read", "channels_secure.write", "channels_secure.project"
+THREADS = {READERS: 2, WRITERS: 1, PROJECT: 2}
 # Seconds for which a thread keeps a connection that Django would close after each request (CONN_MAX_AGE = 0): opening
 # it again takes longer than the queries.
 LINGER = 0.02
@@ -87,7 +88,9 @@ def _tidy() -> None:
     try:
         close_old_connections()
     except Exception:  # noqa: BLE001 - a thread of ours outlives whatever a driver, or pytest-django, raises here
-        connections.close_all()
+        for wrapper in connections.all(initialized_only=True):
+            with suppress(Exception):
+                wrapper.close()
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
@@ -141,6 +144,11 @@ async def run(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         django.db.OperationalError: ten thousand others wait already.
     """
     return await asyncio.get_running_loop().run_in_executor(_pool(READERS), partial(function, *args, **kwargs))
+
+
+async def ask_project(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for code of the project's, which may take its time: a permission must not hold up handshakes."""
+    return await asyncio.get_running_loop().run_in_executor(_pool(PROJECT), partial(function, *args, **kwargs))
 
 
 async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -144,7 +144,9 @@ class Hub:
             if self._groups.get(name) is not group:
                 return
             if group.members and group.listener is None:
-                group.channel = group.channel or await self._layer.new_channel("channels_secure.group")
+                # The default prefix: channels_redis reads one real channel per prefix, and while it waits on one it is
+                # deaf to the others.
+                group.channel = group.channel or await self._layer.new_channel()
                 await self._layer.group_add(name, group.channel)
                 group.listener = start(listen(self._layer, group.channel, partial(self._receive, group)))
                 self._schedule(name, group)

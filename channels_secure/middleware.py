@@ -46,10 +46,11 @@ class HandshakeMiddleware:
         connection = _open(scope, receive, send)
         try:
             await self._serve(connection, scope)
-        except asyncio.CancelledError:
-            if connection.severed_at is None and connection.task.cancelling():
-                raise
-            connection.deny(Denial(reason=Reason.INTERNAL_ERROR, detail="CancelledError"))
+        except asyncio.CancelledError as error:
+            if connection.severed_at is None:
+                if connection.task.cancelling():
+                    raise
+                faults.end(connection, error)
         finally:
             await self._release(connection)
         return None

@@ -171,7 +171,8 @@ def _row(kind: str, reason: str, settings: Settings, facts: Facts) -> Row:
         last_at=now,
         count=max(1, facts.get("count", 1)),
         user_id=user_id,
-        username="" if user is None or user_id is None else plain.text(user.get_username()),
+        # Also of a user who has been deleted meanwhile, and whose primary key went with it.
+        username="" if user is None else plain.text(user.get_username()),
         ip=ip,
         prefix=prefix,
         path=plain.text(facts.get("path", "")),

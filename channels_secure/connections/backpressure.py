@@ -38,6 +38,6 @@ def unsent(protocol: Any) -> int:
     # TLS is a transport around the socket's.
     while transport is not None and not hasattr(transport, "dataBuffer"):
         transport = getattr(transport, "transport", None)
-    if transport is None:
+    if transport is None or not getattr(transport, "connected", True):
         return 0
     return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)

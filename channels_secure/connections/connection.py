@@ -73,6 +73,8 @@ class Connection:
     protocol: Any = None
     address_key: str | None = field(init=False)
     identity: Identity | None = None
+    # The user's primary key as text, None while nobody has been identified; a deleted user has none any more.
+    user_key: str | None = None
     offered: tuple[str, ...] = ()
     # What report mode has let pass of this handshake.
     reported: tuple[Reason, ...] = ()
@@ -85,6 +87,7 @@ class Connection:
     expires_at: float | None = None
     warned: bool = False
     speaks_frames: bool = False
+    has_own_loop: bool = False
     # How far it has come: `vetted` says that the guards found nothing against it, `ended` that the application can send
     # no more, `leaving` that it has returned.
     vetted: bool = False
@@ -120,12 +123,10 @@ class Connection:
     def user(self) -> Any:
         return None if self.identity is None else self.identity.user
 
-    @property
-    def user_key(self) -> str | None:
-        """The user's primary key as text; None while nobody has been identified."""
-        if self.identity is None or self.identity.is_anonymous:
-            return None
-        return str(self.identity.user.pk)
+    def identify(self, identity: Identity) -> None:
+        """Say who is connecting."""
+        self.identity = identity
+        self.user_key = None if identity.is_anonymous else str(identity.user.pk)
 
     @property
     def subject_key(self) -> str | None:
@@ -153,12 +154,14 @@ class Connection:
         """The application's `send`.
 
         Raises:
-            PeerGone: the socket has ended.
+            PeerGone: the socket has ended; closing it again is no error.
             RuntimeError: something is sent before the socket was accepted.
         """
         if self.ended:
             # Without a suspension a handler that sends in a loop could never be cancelled.
             await asyncio.sleep(0)
+            if event["type"] == "websocket.close":
+                return
             raise PeerGone
         kind = event["type"]
         if kind == "websocket.send":
@@ -216,12 +219,21 @@ class Connection:
         self.goodbye = self.loop.create_task(farewell.say(self, denial, ref))
 
     def sever(self, denial: Denial) -> bool:
-        """End the connection from outside its task; False when it is leaving already."""
-        if self.severed_at is not None or self.leaving:
+        """End the connection from outside its task; False when it is ending already, perhaps in its clean-up."""
+        if self.ended or self.leaving:
             return False
         self.deny(denial)
         self.stop()
         return True
+
+    def interrupt(self) -> None:
+        """See to it that a message loop of ours ends, which may be waiting for a frame.
+
+        Not every server reports the end of a socket that we closed. A handler that runs is left to finish, and other
+        consumers to the server's own report.
+        """
+        if self.has_own_loop and self.handler_since is None:
+            self.stop()
 
     def stop(self) -> None:
         """Cancel the application's task, once."""

@@ -86,8 +86,7 @@ async def close(connection: "Connection", code: Any, reason: Any) -> None:
     finally:
         connection.ended = True
     if asyncio.current_task() is not connection.task:
-        # The message loop waits for a frame; not every server reports the end of a socket that we closed.
-        connection.stop()
+        connection.interrupt()
 
 
 async def respond(connection: "Connection", event: "Event") -> None:

@@ -65,24 +65,34 @@ def registry() -> Registry:
     return _registries.setdefault(asyncio.get_running_loop(), Registry())
 
 
-def claim_slot(connection: Connection, limits: Mapping[str, int]) -> Denial | None:
+def claim_slot(connection: Connection, limits: Mapping[str, int], *, replaces: bool) -> Denial | None:
     """Check the connection limits of a registered connection's user and address.
 
-    Registration and check happen without a suspension in between, so that racing handshakes cannot pass together.
+    With `replaces` those whom it could replace do not count. Registration and check happen without a suspension in
+    between, so that racing handshakes cannot pass together.
     """
     for name, limit, crowd in _crowds(connection, limits):
-        if sum(other is connection or not other.ended for other in crowd) > limit:
+        rivals = [
+            other
+            for other in crowd
+            if other is not connection and not other.ended and not (replaces and other.user_key == connection.user_key)
+        ]
+        if len(rivals) >= limit:
             return Denial(reason=Reason.CONNECTION_LIMIT, detail=f"{name} limit {limit}")
     return None
 
 
 def make_room(connection: Connection, limits: Mapping[str, int]) -> None:
-    """Close the oldest connections over the limits, for one that was accepted just now."""
+    """Close the oldest connections of the same user over the limits, for one that was accepted just now.
+
+    Not earlier: a handshake that is refused in the end must cost nobody a socket. And not another's: whoever shares an
+    address with others could end their connections by making his own.
+    """
     for name, limit, crowd in _crowds(connection, limits):
-        accepted = [other for other in crowd if other.accepted and not other.ended]
-        for oldest in accepted[: max(0, len(accepted) - limit)]:
-            if oldest is not connection:
-                oldest.sever(Denial(reason=Reason.CONNECTION_REPLACED, detail=f"{name} limit {limit}"))
+        others = [other for other in crowd if other.accepted and not other.ended and other is not connection]
+        own = [other for other in others if other.user_key == connection.user_key]
+        for oldest in own[: max(0, len(others) + 1 - limit)]:
+            oldest.sever(Denial(reason=Reason.CONNECTION_REPLACED, detail=f"{name} limit {limit}"))
 
 
 def _crowds(connection: Connection, limits: Mapping[str, int]) -> Iterator[tuple[str, int, list[Connection]]]:

@@ -3,24 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
-from channels.layers import get_channel_layer
 
-from channels_secure.background import start
 from channels_secure.conf import get_settings
 from channels_secure.connections import entrance, faults, violations
 from channels_secure.connections.connection import Connection, Event, Receive, Send, own_task
 from channels_secure.consumers import dispatch
 from channels_secure.consumers.handlers import BadDeclaration, Plan, plan_of
 from channels_secure.consumers.inbox import Inbox
+from channels_secure.consumers.membership import Membership
 from channels_secure.exceptions import Denied, PeerGone
 from channels_secure.frames import YIELD_MASK
-from channels_secure.groups import BROADCAST, encode, group_name, hub
+from channels_secure.groups import BROADCAST, encode
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import Refused
 from channels_secure.policy.schemas import Ref
@@ -29,7 +27,7 @@ from channels_secure.stores import get_store
 logger = logging.getLogger("channels_secure")
 
 
-class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
+class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
     """A JSON consumer that runs behind `SecureMiddlewareStack` and refuses every connection without it.
 
     Declare message types with `@handles`; a class without any gets each well-formed JSON value in `receive_json`, as
@@ -48,31 +46,6 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         """Whether this user may use this consumer; asked before `connect()`. False is `permission_denied`."""
         return True
 
-    @property
-    def channel_name(self) -> str:
-        """The name of a channel of this consumer's own; it listens there from the first time somebody asks."""
-        if self.channel_layer is None:
-            raise AttributeError("there is no channel layer, so there is no channel")
-        self.inbox.listen(self.channel_layer, self._channel)
-        return self._channel
-
-    async def join(self, name: str) -> None:
-        """Join a group, whatever characters its name has; left at the end of the connection."""
-        group = group_name(name)
-        self._joined[group] = None
-        await hub(self.channel_layer_alias).join(self, group)
-
-    async def leave(self, name: str) -> None:
-        """Leave a group joined with `join` or named in `groups`."""
-        group = group_name(name)
-        self._joined.pop(group, None)
-        await hub(self.channel_layer_alias).leave(self, group)
-
-    async def broadcast(self, name: str, content: Mapping[str, Any]) -> None:
-        """Send a JSON message to every member of a group; encoded once."""
-        text = await self.encode_json(content)
-        await hub(self.channel_layer_alias).broadcast(group_name(name), text)
-
     async def send_json(self, content: Any, close: bool | int = False) -> None:
         """Encode the content as JSON and send it."""
         text = encode(content).decode() if self._plan.encodes else await self.encode_json(content)
@@ -82,11 +55,6 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         await (connection.send(event) if connection.ended or not connection.accepted else connection.transmit(event))
         if close:
             await self.close(close)
-
-    @classmethod
-    async def encode_json(cls, content: Any) -> str:
-        """JSON by msgspec: also dates, UUIDs, decimals, dataclasses and Structs; anything else by `str()`."""
-        return encode(content).decode()
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         connection = scope.get("channels_secure")
@@ -138,10 +106,9 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         self.scope, self.connection = scope, connection
         self.kwargs = scope.get("url_route", {}).get("kwargs", {})
         self.base_send = connection.send
-        self.channel_layer = get_channel_layer(self.channel_layer_alias)
-        self._channel = "" if self.channel_layer is None else await self.channel_layer.new_channel()
-        self._joined: dict[str, None] = {}
+        await self._enter_layer()
         self.inbox = Inbox(self._deliver, connection)
+        connection.has_own_loop = True
         connection.speaks_frames = self._plan.typed or self.control_frames
         connection.configure(self._plan.limits, get_store())
 
@@ -168,6 +135,8 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
                 connection.disconnect_code = event.get("code", 1005)
                 await inbox.rest()
                 return
+            if self.connection.ended:
+                return
             connection.heard_at = now = time.monotonic()
             connection.received += 1
             if not connection.received & YIELD_MASK:
@@ -180,6 +149,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
             handler = handlers.get(kind)
             if inbox.events is not None:
                 await inbox.rest()
+                now = time.monotonic()
             connection.handler_since = now
             try:
                 if handler is None or handler.guarded:
@@ -211,14 +181,14 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
                 await self._failed(error, None)
         finally:
             connection.handler_since = None
+            if connection.ended:
+                connection.interrupt()
 
     async def _failed(self, error: BaseException, ref: Ref) -> None:
         """A handler raised: a refusal is answered, the rest ends the connection."""
         connection = self.connection
         if isinstance(error, StopConsumer):
             connection.ended = True
-            if own_task() is not connection.task:
-                connection.stop()
         elif isinstance(error, Denied) and error.denial.rule.answerable:
             await violations.answer(connection, error.denial, ref)
         elif isinstance(error, asyncio.CancelledError) and own_task().cancelling():
@@ -228,7 +198,7 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
 
     async def _leave(self, connection: Connection, entered: bool) -> None:
         """Run the project's `disconnect()` under a deadline of ours, and let go of groups and tasks."""
-        connection.ended = True
+        connection.ended, connection.has_own_loop = True, False
         self.inbox.close()
         code = connection.close_code if connection.close_code is not None else connection.disconnect_code
         deadline = connection.settings.disconnect_timeout
@@ -243,7 +213,4 @@ class SecureJsonConsumer(AsyncJsonWebsocketConsumer):
         except (Exception, SystemExit):
             logger.exception("disconnect.failed", extra={"connection_id": connection.id})
         finally:
-            if self._joined:
-                # A task of its own: neither a layer that hangs nor the server's cancellation keeps us in a group.
-                farewells = hub(self.channel_layer_alias).leave_all(self, list(self._joined))
-                await asyncio.wait({start(farewells)}, timeout=deadline)
+            await self._leave_layer(deadline)

@@ -63,5 +63,5 @@ async def _permits(consumer: "SecureJsonConsumer", handler: Handler, message: An
     if permission is None:
         return True
     if isinstance(permission, str):
-        return await database.run(consumer.connection.user.has_perm, permission)
+        return await database.ask_project(consumer.connection.user.has_perm, permission)
     return bool(await permission(consumer, message))

@@ -1,13 +1,14 @@
 """What a consumer class declares, prepared once per class into a plan that a message only looks up."""
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
-from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from asgiref.sync import iscoroutinefunction
 
 from channels_secure.conf import Settings
 from channels_secure.limits import Limits, limits_of
@@ -107,6 +108,11 @@ def plan_of(consumer: Any, base: Any, settings: Settings) -> Plan:
     events = frozenset(_event_names(consumer, base))
     encodes = _function(consumer.encode_json) is _function(base.encode_json)
     handlers = _declared_handlers(consumer)
+    least = min((rate.amount for rate in limits.rates.values()), default=math.inf)
+    if any(handler.cost > least for handler in handlers.values()):
+        raise BadDeclaration(
+            f"{consumer.__qualname__}: a cost above a message rate's amount, {least}, is never admitted"
+        )
     decode: Callable[[str], Parsed | Refused]
     if handlers:
         decode = _message_decoder(consumer, limits.max_message_depth).decode
@@ -149,15 +155,8 @@ def _values(consumer: Any, base: Any, limits: Limits) -> tuple[dict[str, Handler
     """A class without handlers: `receive_json` gets every value, or its own `receive` and `decode_json` the text."""
     raw = consumer.receive is not base.receive or _function(consumer.decode_json) is not _function(base.decode_json)
     controls = bool(consumer.control_frames) or limits.deadlines.heartbeat is not None
-    handler = Handler(
-        type=VALUE,
-        call=_function_of(consumer, "receive" if raw else "receive_json"),
-        key="",
-        rate=None,
-        cost=1,
-        permission=None,
-        guarded=False,
-    )
+    call = _function_of(consumer, "receive" if raw else "receive_json")
+    handler = Handler(type=VALUE, call=call, key="", rate=None, cost=1, permission=None, guarded=False)
     decoder = ValueDecoder(max_depth=limits.max_message_depth, controls=controls, raw=raw)
     return {VALUE: handler}, decoder.decode
 
@@ -178,7 +177,7 @@ def declarations(consumer: type) -> Iterator[tuple[str, Declaration]]:
 
 def _handler(consumer: type, name: str, declaration: Declaration) -> Handler:
     where = f"{consumer.__qualname__}.{name}"
-    if not inspect.iscoroutinefunction(getattr(consumer, name)):
+    if not iscoroutinefunction(getattr(consumer, name)):
         raise BadDeclaration(f"{where}: a handler is declared with `async def`")
     kind = declaration.type
     if not isinstance(kind, str) or not 0 < len(kind) <= MAX_TYPE_LENGTH or "\x00" in kind:
@@ -238,12 +237,10 @@ def payload_decoder(schema: Any) -> PayloadDecoder:
 
 def _event_names(consumer: type, base: type) -> Iterator[str]:
     """The methods that a channel-layer event may name: the project's own coroutines, never Channels' or ours."""
-    reserved = {"authorize", *dir(AsyncJsonWebsocketConsumer)}
+    reserved = set(dir(base))
     for name in dir(consumer):
         if name.startswith("_") or name in reserved:
             continue
         method = getattr(consumer, name)
-        if method is getattr(base, name, None):
-            continue
-        if inspect.iscoroutinefunction(method) and not hasattr(method, MARK):
+        if iscoroutinefunction(method) and not hasattr(method, MARK):
             yield name

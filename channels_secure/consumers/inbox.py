@@ -76,6 +76,11 @@ class Inbox:
         if self._listener is None and not self._closed:
             self._listener = asyncio.get_running_loop().create_task(listen(layer, channel, self._receive))
 
+    @property
+    def has_listened(self) -> bool:
+        """Whether somebody has asked for events from the channel."""
+        return self._listener is not None
+
     def close(self) -> None:
         """Stop listening and delivering, for good."""
         self._closed = True

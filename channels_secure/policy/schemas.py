@@ -138,8 +138,8 @@ def _required_keys(info: msgspec.inspect.Type) -> int:
     """How many keys every valid value of this type has: a lower bound."""
     if not isinstance(info, msgspec.inspect.StructType) or info.array_like:
         return 0
-    tag = 0 if info.tag_field is None else 1
-    return tag + sum(1 + _required_keys(field.type) for field in info.fields if field.required)
+    # A tag is required in unions only.
+    return sum(1 + _required_keys(field.type) for field in info.fields if field.required)
 
 
 def _is_plain(info: msgspec.inspect.Type) -> bool:

@@ -158,11 +158,13 @@ def record_ends() -> None:
     for supervisor in list(_supervisors.values()):
         for connection in supervisor.connections:
             supervisor.connections.discard(connection)
+            if connection.denial is None:
+                connection.denial = Denial(reason=Reason.SERVER_RESTART, detail="the process ended")
+            events.throttled(connection)
             if connection.accepted:
-                if connection.denial is None:
-                    connection.denial = Denial(reason=Reason.SERVER_RESTART, detail="the process ended")
-                events.throttled(connection)
                 events.closed(connection)
+            else:
+                events.refused(connection, connection.denial)
 
 
 def _policy_changed(**_: Any) -> None:
