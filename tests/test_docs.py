@@ -146,6 +146,7 @@ async def test_a_refusal_is_logged_with_its_reason_as_the_page_shows(caplog: pyt
     assert formatter.format(bare).endswith(" ERROR audit.lost reason= user= ip= path=")
 
 
+@pytest.mark.django_db(transaction=True)  # Channels tidies the connection that an earlier test left in its thread
 async def test_a_plain_consumer_hears_a_broadcast_as_the_page_says(settings: Settings) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     names: dict[str, Any] = {"AsyncWebsocketConsumer": AsyncWebsocketConsumer}
