@@ -105,8 +105,14 @@ def _slot(connection: Connection) -> Denial | None:
 
 
 def replaces_oldest(connection: Connection) -> bool:
-    """Whether older connections of the same user make room for this one, once it has been accepted."""
-    return connection.settings.connection_overflow == "close_oldest" and not connection.settings.reports_only
+    """Whether older connections of the same user make room for this one, once it has been accepted.
+
+    Nobody's make room for somebody anonymous, who may be anybody.
+    """
+    settings = connection.settings
+    return (
+        settings.connection_overflow == "close_oldest" and not settings.reports_only and connection.user_key is not None
+    )
 
 
 def _unavailable(error: DatabaseTrouble) -> Denial:

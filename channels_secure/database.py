@@ -73,7 +73,7 @@ class Workers(Executor):
                 # A thread that waits must not keep alive what it has done last.
                 del job
         finally:
-            connections.close_all()
+            _close_all()
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         try:
@@ -88,9 +88,13 @@ def _tidy() -> None:
     try:
         close_old_connections()
     except Exception:  # noqa: BLE001 - a thread of ours outlives whatever a driver, or pytest-django, raises here
-        for wrapper in connections.all(initialized_only=True):
-            with suppress(Exception):
-                wrapper.close()
+        _close_all()
+
+
+def _close_all() -> None:
+    for wrapper in connections.all(initialized_only=True):
+        with suppress(Exception):
+            wrapper.close()
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
@@ -177,7 +181,7 @@ def write_last(function: Callable[[], object], seconds: float) -> None:
     try:
         function()
     finally:
-        connections.close_all()
+        _close_all()
 
 
 def is_running() -> bool:

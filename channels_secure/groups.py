@@ -21,7 +21,7 @@ from channels.layers import get_channel_layer
 
 from channels_secure.background import start
 from channels_secure.connections.connection import Connection
-from channels_secure.consumers.inbox import Inbox, listen
+from channels_secure.consumers.inbox import Inbox, listen, unsubscribe
 
 logger = logging.getLogger("channels_secure")
 
@@ -157,7 +157,10 @@ class Hub:
                     # One that is half-way would subscribe again what is unsubscribed now.
                     await asyncio.wait({group.renewal})
                 if group.channel:
-                    await self._layer.group_discard(name, group.channel)
+                    try:
+                        await self._layer.group_discard(name, group.channel)
+                    finally:
+                        await unsubscribe(self._layer, group.channel)
 
     def _schedule(self, name: str, group: LocalGroup) -> None:
         # Channels forgets a membership after `group_expiry`, a day; Redis forgets it whenever it is emptied.

@@ -45,7 +45,8 @@ class Outbox:
             self.resume()
         if len(self._waiting) <= MAX_FRAMES and self._characters <= MAX_CHARACTERS:
             return True
-        if time.monotonic() - self._began > STALL:
+        # A sender that only lets others run has sent its frame.
+        if self._connection.sending and time.monotonic() - self._began > STALL:
             return False
         return len(self._waiting) <= MAX_FRAMES * BURST and self._characters <= MAX_CHARACTERS * BURST
 

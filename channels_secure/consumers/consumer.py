@@ -149,6 +149,8 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
             handler = handlers.get(kind)
             if inbox.events is not None:
                 await inbox.rest()
+                if connection.ended:
+                    return
                 now = time.monotonic()
             connection.handler_since = now
             try:

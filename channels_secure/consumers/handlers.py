@@ -237,10 +237,12 @@ def payload_decoder(schema: Any) -> PayloadDecoder:
 
 def _event_names(consumer: type, base: type) -> Iterator[str]:
     """The methods that a channel-layer event may name: the project's own coroutines, never Channels' or ours."""
-    reserved = set(dir(base))
+    # An event would pass a declared handler's schema by. Asked for by name: what `database_sync_to_async` makes loses
+    # the mark when it is bound.
+    reserved = {*dir(base), *(name for name, _ in declarations(consumer))}
     for name in dir(consumer):
         if name.startswith("_") or name in reserved:
             continue
         method = getattr(consumer, name)
-        if iscoroutinefunction(method) and not hasattr(method, MARK):
+        if iscoroutinefunction(method):
             yield name

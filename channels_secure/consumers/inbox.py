@@ -76,11 +76,6 @@ class Inbox:
         if self._listener is None and not self._closed:
             self._listener = asyncio.get_running_loop().create_task(listen(layer, channel, self._receive))
 
-    @property
-    def has_listened(self) -> bool:
-        """Whether somebody has asked for events from the channel."""
-        return self._listener is not None
-
     def close(self) -> None:
         """Stop listening and delivering, for good."""
         self._closed = True
@@ -134,3 +129,21 @@ async def listen(layer: Any, channel: str, receive: Callable[[dict[str, Any]], A
         except Exception:
             # Anybody who reaches the layer may write into it; one event must not deafen a whole group.
             logger.exception("layer.bad_event")
+
+
+def subscribes(layer: Any) -> bool:
+    """Whether the layer subscribes in `new_channel()`, as that of channels_redis.pubsub and its subclasses do."""
+    return any(base.__module__ == "channels_redis.pubsub" for base in type(layer).__mro__)
+
+
+async def unsubscribe(layer: Any, channel: str) -> None:
+    """Let a channel go where the layer has subscribed to it.
+
+    Such a layer lets go only in a `receive()` that is cancelled while no event waits: not for a listener that had not
+    begun, or that was handling an event.
+    """
+    while subscribes(layer) and channel in layer.channels:
+        receiving = asyncio.ensure_future(layer.receive(channel))
+        await asyncio.sleep(0)
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)

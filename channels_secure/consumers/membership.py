@@ -10,7 +10,7 @@ from channels.layers import get_channel_layer
 
 from channels_secure.background import start
 from channels_secure.connections.connection import Connection
-from channels_secure.consumers.inbox import Inbox
+from channels_secure.consumers.inbox import Inbox, subscribes, unsubscribe
 from channels_secure.exceptions import PeerGone
 from channels_secure.groups import encode, group_name, hub
 
@@ -80,19 +80,11 @@ class Membership:
 
     async def _leave_layer(self, deadline: float) -> None:
         """Let go of groups and channel; neither a layer that hangs nor the server's cancellation keeps them."""
-        subscribed = bool(self._channel) and not self.inbox.has_listened and _subscribes(self.channel_layer)
-        if self._joined or subscribed:
-            await asyncio.wait({start(self._let_go(subscribed=subscribed))}, timeout=deadline)
+        if self._joined or (self._channel and subscribes(self.channel_layer)):
+            await asyncio.wait({start(self._let_go())}, timeout=deadline)
 
-    async def _let_go(self, *, subscribed: bool) -> None:
+    async def _let_go(self) -> None:
         if self._joined:
             await hub(self.channel_layer_alias).leave_all(self, list(self._joined))
-        if subscribed:
-            receiving = asyncio.ensure_future(self.channel_layer.receive(self._channel))
-            await asyncio.sleep(0)
-            receiving.cancel()
-
-
-def _subscribes(layer: Any) -> bool:
-    """Whether the layer subscribes in `new_channel()` and lets go only in a `receive()` that is cancelled."""
-    return type(layer).__module__ == "channels_redis.pubsub"
+        if self._channel:
+            await unsubscribe(self.channel_layer, self._channel)
