@@ -42,6 +42,10 @@ class Receiver:
             connection.received += 1
             if not connection.received & YIELD_MASK:
                 await asyncio.sleep(0)
+            if connection.expires_at is not None and now >= connection.expires_at:
+                # The supervisor looks only now and then.
+                connection.deny(Denial(reason=Reason.CREDENTIALS_EXPIRED))
+                continue
             if await self._passes(event, now):
                 return event
 

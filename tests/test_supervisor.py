@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.contrib.auth.models import User
 from django.db import DatabaseError, InterfaceError
 from rest_framework_simplejwt.tokens import AccessToken
@@ -258,6 +259,21 @@ async def test_after_expiry_no_message_is_handled(brisk: Callable[..., None], us
     only_connection().expires_at = time.monotonic()
     supervisor.current().wake()
     await until(lambda: only_connection().ended)
+    await socket.send_json_to(1)
+    assert await told(socket) == ("credentials_expired", 4419)
+    assert handled == []
+
+
+@pytest.mark.parametrize("base", [SecureJsonConsumer, AsyncJsonWebsocketConsumer])
+async def test_after_expiry_no_message_waits_for_the_supervisor_to_look(base: Any, user: User) -> None:
+    handled = []
+
+    class Recording(base):  # type: ignore[misc]  # both are consumers
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            handled.append(content)
+
+    socket = await opened(Recording, token=str(AccessToken.for_user(user)), origin=None)
+    only_connection().expires_at = time.monotonic()
     await socket.send_json_to(1)
     assert await told(socket) == ("credentials_expired", 4419)
     assert handled == []

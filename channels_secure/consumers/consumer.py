@@ -141,6 +141,10 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
             connection.received += 1
             if not connection.received & YIELD_MASK:
                 await asyncio.sleep(0)
+            if connection.expires_at is not None and now >= connection.expires_at:
+                # The supervisor looks only now and then.
+                connection.deny(Denial(reason=Reason.CREDENTIALS_EXPIRED))
+                return
             parsed = dispatch.read(connection, plan, event, now)
             if isinstance(parsed, Refused):
                 await violations.answer(connection, parsed.denial, parsed.ref)

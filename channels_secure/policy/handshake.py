@@ -82,6 +82,8 @@ class Handshake:
         flaws: list[str] = []
         ssl = (_raw_name(secure_header[0]), secure_header[1]) if secure_header else None
         headers = read_headers(scope.get("headers", ()), flaws)
+        if scope.get("client") is None and _listens_on_port(scope.get("server")):
+            flaws.append("no client address")
         client = _read_client(scope.get("client"), headers, proxies, flaws)
         believed = client.trusted_proxy or not proxies.declared
         origin, origin_text = _read_origin(headers.get(b"origin", ()))
@@ -159,6 +161,11 @@ def _read_path(path: Any, flaws: list[str]) -> str:
         flaws.append("path missing or too long")
         return path[:MAX_VISIBLE] if isinstance(path, str) else ""
     return path
+
+
+def _listens_on_port(server: Any) -> bool:
+    """Whether the server is none on a UNIX socket: uvicorn forgets the address of a peer that has reset already."""
+    return isinstance(server, (list, tuple)) and len(server) > 1 and isinstance(server[1], int)
 
 
 def _read_client(raw: Any, headers: Headers, proxies: Proxies, flaws: list[str]) -> Client:

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 OUTCOMES_FILE = "CONFORMANCE_OUTCOMES"  # read by conftest.py
+# What the page says can be judged only after this run, which writes it.
+OF_THE_PAGE = "tests/conformance/test_page.py"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -16,7 +18,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         outcomes = Path(directory) / "outcomes.json"
         finished = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--no-header", "tests/conformance"],
+            [sys.executable, "-m", "pytest", "-q", "--no-header", f"--ignore={OF_THE_PAGE}", "tests/conformance"],
             cwd=ROOT,
             env={**os.environ, OUTCOMES_FILE: str(outcomes)},
             check=False,

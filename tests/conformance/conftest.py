@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from channels_secure.models import AuditEvent
+from tests.conformance.visiting import Visit
 from tests.conformance.world import World
 
 # What servers and frameworks say when something went wrong that nobody caught.
@@ -88,6 +89,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture
+def visit() -> Iterator[Visit]:
+    visit = Visit()
+    with visit.stack:
+        yield visit
+
+
+@pytest.fixture
 def world(transactional_db: None) -> World:
     return World()
 
@@ -125,4 +133,4 @@ class QuietLog:
 
 
 def audit_rows() -> list[dict[str, Any]]:
-    return list(AuditEvent.objects.order_by("id").values())
+    return [dict(row) for row in AuditEvent.objects.order_by("id").values()]

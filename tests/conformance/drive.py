@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from channels.testing import WebsocketCommunicator
@@ -20,6 +20,8 @@ from tests.live.app import INTERNAL_TEXT, routes
 
 # RFC 5737; budgets and blocks of one case's address must not touch the next.
 HOSTS = itertools.cycle(range(1, 255))
+# Seconds that an answer may take; negative controls wait for answers that never come.
+PATIENCE = 5.0
 ERROR_KEYS = {"type", "code", "message", "fatal", "retry_after", "errors", "ref", "reconnect"}
 
 
@@ -42,6 +44,7 @@ def communicator(
         headers=headers,
         subprotocols=request.subprotocols,
         http_response=http_response,
+        scheme=request.scheme,
         **more,
     )
 
@@ -88,7 +91,10 @@ def check_rows(rows: list[dict[str, Any]], case: Handshake) -> None:
     assert found == expected, brief(rows)
     if verdict.reason is None:
         assert [row["kind"] for row in rows] == ["connection.accepted", "connection.closed"], brief(rows)
-    assert rows[0]["ip"].startswith("192.0.2."), brief(rows)
+    if case.address is None:
+        assert rows[0]["ip"].startswith("192.0.2."), brief(rows)
+    else:
+        assert rows[0]["ip"] == case.address, brief(rows)
 
 
 async def forget() -> None:
@@ -106,25 +112,35 @@ async def settle() -> None:
     await forget()
 
 
-async def take_rows() -> list[dict[str, Any]]:
-    """The audit rows so far, written and then forgotten, so that the next case begins with an empty trail."""
+async def take_rows(secrets: Set[str] = frozenset()) -> list[dict[str, Any]]:
+    """The audit rows so far, written and then forgotten, so that the next case begins with an empty trail.
+
+    Neither the canary nor one of the `secrets` may stand in any of them.
+    """
     await audit.flush()
     rows = await database.run(audit_rows)
     await database.run(AuditEvent.objects.all().delete)
     audit.reset()
     for row in rows:
-        assert CANARY not in str(row), row
+        assert not [secret for secret in {*secrets, CANARY} if secret in str(row)], row
     return rows
 
 
-async def shake(case: Handshake, request: Request, *, http_response: bool, application: Any = None) -> None:
+async def shake(
+    case: Handshake,
+    request: Request,
+    *,
+    http_response: bool,
+    application: Any = None,
+    secrets: Set[str] = frozenset(),
+) -> None:
     """Drive one handshake row, close what it opened, and check everything."""
     peer = communicator(request, http_response=http_response, application=application)
     outcome = await peer.shake_hands()
     if outcome.accepted:
         await peer.disconnect()
     check_outcome(outcome, case.required, http_response=http_response)
-    check_rows(await take_rows(), case)
+    check_rows(await take_rows(secrets), case)
 
 
 async def send(peer: WebsocketCommunicator, frame: str | bytes) -> None:
@@ -133,9 +149,13 @@ async def send(peer: WebsocketCommunicator, frame: str | bytes) -> None:
 
 
 async def receive(peer: WebsocketCommunicator) -> Any:
-    event = await peer.receive_output(5)
+    event = await peer.receive_output(PATIENCE)
     assert event["type"] == "websocket.send", event
-    return json.loads(event["text"])
+    assert event.get("text") is not None, event
+    try:
+        return json.loads(event["text"])
+    except ValueError:
+        raise AssertionError(f"no JSON: {event['text'][:80]!r}") from None
 
 
 def check_answer(frame: Any, required: Answer) -> None:

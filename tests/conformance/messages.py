@@ -374,9 +374,10 @@ for name, text in {
 
 # 72: schemas ----------------------------------------------------------------------------------------------------------
 
+case("size-10-MB", 72, "a text of 10 MB", say("a" * 10_000_000), TOO_BIG, on=COMMUNICATOR)
 case("valid", 72, "a valid message", say("hi"), SAID)
 case("valid-id", 72, "a valid message with an id", say("hi", ',"id":7'), SAID)
-for name, text, path in (
+for name, text, where in (
     ("unknown-field", say("hi", f',"{CANARY}":1'), ""),
     ("missing-field", '{"type":"chat.say"}', "text"),
     ("null", '{"type":"chat.say","text":null}', "text"),
@@ -408,6 +409,7 @@ for name, text, path in (
     ("pydantic-wrong", f'{{"type":"pydantic","text":["{CANARY}"]}}', "text"),
     ("pydantic-unknown", f'{{"type":"pydantic","text":"a","{CANARY}":1}}', ""),
     ("pydantic-too-long", '{"type":"pydantic","text":"' + "a" * 501 + '"}', "text"),
+    ("pydantic-many", '{"type":"pydantic","text":"a",' + ",".join(f'"{CANARY}{i}":1' for i in range(20)) + "}", None),
     # What msgspec's own texts repeat must not be taken for a path.
     ("forged-path", say("hi", f',"a - at `$.{CANARY}":1'), ""),
     ("forged-path-tag", f'{{"type":"draw","figure":{{"type":"x - at `$.{CANARY}","side":1}}}}', None),
@@ -415,7 +417,11 @@ for name, text, path in (
     ("forged-missing", say("hi", f',"x` - Object missing required field `{CANARY}":1'), ""),
 ):
     case(
-        f"schema-{name}", 72, f"{text[:60].replace(CANARY, '…')}", text, Answer(error=Reason.INVALID_MESSAGE, path=path)
+        f"schema-{name}",
+        72,
+        f"{text[:60].replace(CANARY, '…')}",
+        text,
+        Answer(error=Reason.INVALID_MESSAGE, path=where),
     )
 for name, text, message in (
     (

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from django.test import override_settings
+
 from channels_secure.policy.decisions import RULES, Reason
 from tests.conformance.world import World
 
@@ -48,6 +50,8 @@ class Request:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     subprotocols: tuple[str, ...] = ()
     cookies: Mapping[str, str] = field(default_factory=dict)
+    # What the server says of the transport; a raw socket has none to offer but its own.
+    scheme: str = "wss"
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """All headers but Host, Origin and the subprotocols."""
@@ -100,7 +104,11 @@ def socket(reason: Reason) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """A row of 4.1 to 4.3 that is one upgrade request."""
+    """A row of 4.1 to 4.3 that is one upgrade request.
+
+    `settings` are the package's, `django` those of the project around it. `address` is what the audit row must name as
+    the client's; None is the peer's own.
+    """
 
     id: str
     row: int
@@ -109,7 +117,8 @@ class Handshake:
     required: Verdict
     on: tuple[Driver, ...] = EVERYWHERE
     settings: Mapping[str, Any] = field(default_factory=dict)
-    detail: str | None = None
+    django: Mapping[str, Any] = field(default_factory=dict)
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +178,11 @@ OUT_OF_REACH = {
     21: "A silent TCP connection or dripping headers never reach the application: put a proxy with a header time-out in front.",
     62: "Frames and pings are the server's: tiny fragments and ping floods need a proxy or a bandwidth limit.",
 }
+
+
+def configured(case: Handshake, **changes: Any) -> override_settings:
+    """The settings of a case, for as long as it is driven."""
+    return override_settings(CHANNELS_SECURE={**SETTINGS, **case.settings, **changes}, **case.django)
 
 
 def add(case: Case) -> None:

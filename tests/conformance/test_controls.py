@@ -3,130 +3,216 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
+from channels.routing import URLRouter
 from django.test import override_settings
+from django.urls import path
+from rest_framework_simplejwt.tokens import AccessToken
 
-import tests.conformance.handshakes
-import tests.conformance.messages  # noqa: F401 - these two fill the table
+import tests.conformance.catalogue  # noqa: F401 - fills the table
 from channels_secure import database, guards
+from channels_secure.auth import jwt, offers, session
+from channels_secure.consumers import SecureJsonConsumer, dispatch, handles
 from channels_secure.guards import DEFAULT_GUARDS
-from tests.conformance import drive, test_faults
-from tests.conformance.table import SETTINGS, TABLE, Handshake, Message
+from channels_secure.middleware import SecureMiddlewareStack
+from channels_secure.policy import messages, values
+from tests.conformance import drive
+from tests.conformance.table import SETTINGS, TABLE, Case, Handshake, Message, configured
 from tests.conformance.world import World
+from tests.live import app as live
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def without(guard: Any) -> Any:
-    return drive.app([each for each in DEFAULT_GUARDS if each is not guard])
-
-
-BY_GUARD = {
-    "origin-foreign": guards.origin,
-    "origin-null": guards.origin,
-    "origin-missing-never": guards.origin,
-    "origin-twice-good-first": guards.origin,
-    "cookies-300": guards.well_formed,
-    "subprotocol-duplicate": guards.well_formed,
-    "query-token": guards.stray_token,
-}
-
-
-async def outcome_of(case: Handshake, application: Any = None) -> None:
+async def run(case: Case, application: Any = None) -> None:
+    """Drive a row that is data under the settings in force."""
+    if isinstance(case, Message):
+        await drive.speak(case, application=application)
+        return
+    assert isinstance(case, Handshake)
     world = await database.run(World)
     request = await database.run(case.request, world)
     await drive.shake(case, request, http_response=True, application=application)
 
 
+def settings_of(case: Case, **changes: Any) -> Any:
+    return (
+        configured(case, **changes)
+        if isinstance(case, Handshake)
+        else override_settings(CHANNELS_SECURE={**SETTINGS, **changes})
+    )
+
+
+async def fails(case: Case, application: Any = None) -> None:
+    with pytest.raises((AssertionError, TimeoutError)):
+        await run(case, application)
+    await drive.settle()
+
+
+# A guard of the handshake is left out ---------------------------------------------------------------------------------
+
+BY_GUARD = {
+    "origin-foreign": guards.origin,
+    "origin-null": guards.origin,
+    "origin-suffix": guards.origin,
+    "origin-missing-never": guards.origin,
+    "origin-twice-good-first": guards.origin,
+    "origin-u-label-utf-8-sent": guards.origin,
+    "cookies-300": guards.well_formed,
+    "subprotocol-duplicate": guards.well_formed,
+    "forwarded-nonsense-before-proxy": guards.well_formed,
+    "query-token": guards.stray_token,
+    "wss-plain": guards.transport,
+    "wss-plain-foreign-proxy": guards.transport,
+}
+
+
 @pytest.mark.parametrize(("name", "guard"), BY_GUARD.items(), ids=BY_GUARD)
 async def test_a_case_fails_without_its_guard(name: str, guard: Any) -> None:
     case = TABLE[name]
-    assert isinstance(case, Handshake)
-    with override_settings(CHANNELS_SECURE={**SETTINGS, **case.settings}):
-        with pytest.raises(AssertionError):
-            await outcome_of(case, without(guard))
-        await drive.settle()
-        await outcome_of(case)
+    with settings_of(case):
+        await fails(case, drive.app([each for each in DEFAULT_GUARDS if each is not guard]))
+        await run(case)
 
 
+# A setting switches a guard off ---------------------------------------------------------------------------------------
+
+SESSION_ONLY = {"AUTHENTICATORS": ["channels_secure.auth.session.SessionAuthenticator"]}
 BY_SETTING: dict[str, dict[str, Any]] = {
     "session-valid": {"AUTHENTICATORS": []},
+    "session-hash": {"AUTHENTICATORS": []},
     "token-valid": {"TOKEN_SOURCES": ["subprotocol"]},
-    "two-users": {"AUTHENTICATORS": ["channels_secure.auth.session.SessionAuthenticator"]},
-    "alg-none": {"AUTHENTICATORS": ["channels_secure.auth.session.SessionAuthenticator"]},
+    "two-users": SESSION_ONLY,
+    "alg-none": SESSION_ONLY,
+    "expired": SESSION_ONLY,
+    "anonymous-foreign": {"ALLOW_ANONYMOUS": True},
+    "cookie-token-no-origin": {"ALLOW_MISSING_ORIGIN": "always", "TOKEN_SOURCES": ["header"]},
+    "origin-missing-session": {"ALLOW_MISSING_ORIGIN": "always"},
+    "origin-missing-anonymous": {"ALLOW_MISSING_ORIGIN": "always"},
     "origin-other-https://example.com:8443": {"ALLOWED_ORIGINS": ["https://example.com:8443"]},
+    "wss-plain": {"REQUIRE_WSS": False},
     "forwarded-malformed-1": {"TRUSTED_PROXIES": []},
+    "forwarded-one": {"TRUSTED_PROXIES": []},
+    "forwarded-spoofed-left": {"TRUSTED_PROXIES": ["0.0.0.0/1", "192.0.2.0/24"]},
     "size-over-open": {"MAX_MESSAGE_SIZE": 1 << 20},
     "size-bytes-echo": {"MAX_MESSAGE_SIZE": 1 << 20},
     "depth-33": {"MAX_MESSAGE_DEPTH": 40},
     "depth-33-drop-in": {"MAX_MESSAGE_DEPTH": 40},
+    "depth-33-unknown-member": {"MAX_MESSAGE_DEPTH": 40},
 }
 
 
 @pytest.mark.parametrize(("name", "setting"), BY_SETTING.items(), ids=BY_SETTING)
 async def test_a_case_fails_when_its_guard_is_switched_off(name: str, setting: dict[str, Any]) -> None:
     case = TABLE[name]
-    run: Callable[..., Any] = drive.speak if isinstance(case, Message) else outcome_of
-    settings = {**SETTINGS, **getattr(case, "settings", {})}
-    with override_settings(CHANNELS_SECURE={**settings, **setting}), pytest.raises((AssertionError, TimeoutError)):
-        await run(case)
-    await drive.settle()
-    with override_settings(CHANNELS_SECURE=settings):
+    with settings_of(case, **setting):
+        await fails(case)
+    with settings_of(case):
         await run(case)
 
 
-class Uncontrolled:
-    """`test_faults.settings` with some values that no test there can change."""
-
-    def __init__(self, **fixed: Any) -> None:
-        self.fixed = fixed
-
-    def __call__(self, **changes: Any) -> Any:
-        return override_settings(CHANNELS_SECURE={**SETTINGS, **changes, **self.fixed})
+# A function of the package says yes -----------------------------------------------------------------------------------
 
 
-BY_PROGRAM: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
-    "handshake rate": (
-        test_faults.test_handshakes_over_the_rate_of_an_address_are_refused,
-        (),
-        {"HANDSHAKE_RATES": {"ip": None, "user": None}},
-    ),
-    "IPv6 prefix": (test_faults.test_addresses_of_one_prefix_share_a_budget, (), {"IPV6_PREFIX": 128}),
-    "connection limit": (
-        test_faults.test_the_connection_limit_holds_and_frees,
-        (),
-        {"MAX_CONNECTIONS": {"user": None, "ip": None}},
-    ),
-    "connection rate": (
-        test_faults.test_a_flood_is_one_episode,
-        ("/open/",),
-        {"MESSAGE_RATES": {"connection": None, "user": None}},
-    ),
-    "connection rate of other consumers": (
-        test_faults.test_a_flood_is_one_episode,
-        ("/odd-foreign/",),
-        {"MESSAGE_RATES": {"connection": None, "user": None}},
-    ),
-    "user rate": (
-        test_faults.test_two_sockets_of_a_user_share_a_budget,
-        (),
-        {"MESSAGE_RATES": {"connection": None, "user": None}},
-    ),
-    "error budget": (test_faults.test_the_error_budget_closes_the_socket, (), {"ERROR_BUDGET": None}),
-    "automatic block": (test_faults.test_strikes_end_in_a_block, (), {"AUTO_BLOCK_AFTER": None}),
-    "handler deadline": (
-        test_faults.test_a_handler_that_sends_for_ever_is_cut_and_starves_nobody,
-        (),
-        {"HANDLER_TIMEOUT": None},
-    ),
-    "idle deadline": (test_faults.test_an_idle_peer_is_cut, ("/open/",), {"IDLE_TIMEOUT": None}),
-    "heartbeat": (test_faults.test_a_silent_peer_is_cut, (), {"HEARTBEAT_INTERVAL": None}),
+def unverified(kind: Any, text: str, **_: Any) -> Any:
+    return vars(jwt)["_Opened"](token=kind(text.encode("ascii"), verify=False))
+
+
+async def agrees(*_: Any) -> bool:
+    return True
+
+
+def says(answer: Any) -> Callable[..., Any]:
+    return lambda *_, **__: answer
+
+
+Part = tuple[Any, str, Any]
+SIGNATURE: Part = (jwt, "_open", unverified)
+CLAIMS: Part = (jwt, "_claims_fault", says(""))
+TOKEN_TYPE: Part = (AccessToken, "verify_token_type", says(None))
+SESSION_HASH: Part = (session, "_hash_matches", says(True))
+EXPLICIT: Part = (offers.Offer, "is_ambient", True)
+PERMISSION: Part = (dispatch, "_permits", agrees)
+WELL_FORMED: Part = (messages, "find_flaw", says(None))
+WELL_FORMED_VALUE: Part = (values, "find_flaw", says(None))
+BY_PART: dict[str, Part] = {
+    "key-wrong": SIGNATURE,
+    "alg-hs256-public-key": SIGNATURE,
+    "nbf-future": SIGNATURE,
+    "named-aud-wrong": SIGNATURE,
+    "claim-exp-5": CLAIMS,
+    "claim-jti-5": CLAIMS,
+    "refresh-token": TOKEN_TYPE,
+    "token-type-list": TOKEN_TYPE,
+    "session-hash": SESSION_HASH,
+    "explicit-wrong-session-right": EXPLICIT,
+    "permission": PERMISSION,
+    "duplicate-member": WELL_FORMED,
+    "duplicate-nested": WELL_FORMED,
+    "duplicate-ignored": WELL_FORMED,
+    "number-1e999-ignored": WELL_FORMED,
+    "text-nul": WELL_FORMED,
+    "duplicate-top-drop-in": WELL_FORMED_VALUE,
+    "text-nul-drop-in": WELL_FORMED_VALUE,
 }
 
 
-@pytest.mark.parametrize("name", BY_PROGRAM)
-async def test_a_program_fails_when_its_guard_is_switched_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    program, arguments, fixed = BY_PROGRAM[name]
-    monkeypatch.setattr(test_faults, "settings", Uncontrolled(**fixed))
-    with pytest.raises((AssertionError, TimeoutError)):
-        await program(*arguments)
+@pytest.mark.parametrize(("name", "part"), BY_PART.items(), ids=BY_PART)
+async def test_a_case_fails_when_a_part_of_the_package_says_yes(
+    name: str, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = TABLE[name]
+    with settings_of(case):
+        with monkeypatch.context() as patch:
+            patch.setattr(*part)
+            await fails(case)
+        await run(case)
+
+
+# A consumer declares nothing, or the package's consumer is not there --------------------------------------------------
+
+
+class Credulous(SecureJsonConsumer):
+    """The messages of the table, with no schema that says what may stand in them."""
+
+    allow_anonymous = True
+
+    @handles("chat.say")
+    async def say(self, message: dict[str, Any]) -> None:
+        await self.send_json({"type": "answer", "to": "chat.say", "message": message})
+
+    @handles("count")
+    async def count(self, message: dict[str, Any]) -> None:
+        await self.send_json({"type": "answer", "to": "count", "message": message})
+
+    @handles("nothing")
+    async def nothing(self, message: dict[str, Any]) -> None:
+        await self.send_json({"type": "answer", "to": "nothing", "message": msgspec.to_builtins(message)})
+
+
+def instead(consumer: Any) -> Any:
+    return SecureMiddlewareStack(URLRouter([path("open/", consumer), path("echo/", consumer)]))
+
+
+BY_CONSUMER = {
+    "schema-unknown-field": Credulous.as_asgi(),
+    "schema-missing-field": Credulous.as_asgi(),
+    "schema-bool-for-int": Credulous.as_asgi(),
+    "schema-text-for-int": Credulous.as_asgi(),
+    "schema-too-long": Credulous.as_asgi(),
+    "type-'handle_admin'": live.Echo.as_asgi(),
+    "type-'websocket.disconnect'": live.Echo.as_asgi(),
+    "binary-open": live.plain,
+    "binary-json-open": live.plain,
+    "json-word": live.plain,
+    "value-list": live.Echo.as_asgi(),
+}
+
+
+@pytest.mark.parametrize(("name", "consumer"), BY_CONSUMER.items(), ids=BY_CONSUMER)
+async def test_a_case_fails_with_a_consumer_that_takes_everything(name: str, consumer: Any) -> None:
+    case = TABLE[name]
+    with settings_of(case, ALLOW_ANONYMOUS=True):
+        await fails(case, instead(consumer))
+        await run(case)

@@ -483,24 +483,27 @@ async def test_odd_scopes_are_served(judge: Judge, quiet: QuietLog) -> None:
                 quiet.take()
 
 
+ODD_FACTS: dict[str, dict[str, Any]] = {
+    "str": {"headers": [("host", "testserver"), ("origin", ALLOWED_ORIGIN)]},
+    "none": {"headers": None},
+    "triples": {"headers": [(b"a", b"b", b"c")]},
+    "number": {"headers": 5},
+    "none-values": {"headers": [(b"host", None)]},
+    "path-none": {"path": None},
+    "path-bytes": {"path": b"/open/"},
+    "path-absent": {"path": ...},
+    "query-number": {"query_string": 5},
+    "subprotocols-text": {"subprotocols": "abc"},
+    "subprotocols-numbers": {"subprotocols": [1, 2]},
+}
+
+
 @row(
     "odd-headers", 20, "headers of str, None, or triples; a path that is no text", "400 bad_request, never an exception"
 )
 async def test_headers_that_are_none_are_a_bad_request(judge: Judge, quiet: QuietLog) -> None:
     with settings():
-        for name, changes in {
-            "str": {"headers": [("host", "testserver"), ("origin", ALLOWED_ORIGIN)]},
-            "none": {"headers": None},
-            "triples": {"headers": [(b"a", b"b", b"c")]},
-            "number": {"headers": 5},
-            "none-values": {"headers": [(b"host", None)]},
-            "path-none": {"path": None},
-            "path-bytes": {"path": b"/open/"},
-            "path-absent": {"path": ...},
-            "query-number": {"query_string": 5},
-            "subprotocols-text": {"subprotocols": "abc"},
-            "subprotocols-numbers": {"subprotocols": [1, 2]},
-        }.items():
+        for name, changes in ODD_FACTS.items():
             with judge.case(f"odd-headers {name}", "communicator"):
                 peer = drive.communicator(Request())
                 peer.scope.update({key: value for key, value in changes.items() if value is not ...})
@@ -627,18 +630,18 @@ async def test_a_flood_is_one_episode(path: str) -> None:
     "the excess is refused",
 )
 async def test_two_sockets_of_a_user_share_a_budget() -> None:
-    with settings(MESSAGE_RATES={"connection": "20/s", "user": "10/m"}):
+    with settings(MESSAGE_RATES={"connection": "20/s", "user": "15/m"}):
         world = await database.run(World)
         cookies = await database.run(world.session, world.alice)
         peers = [drive.communicator(Request(path="/typed/", cookies=cookies)) for _ in range(2)]
         for peer in peers:
             assert (await peer.shake_hands()).accepted
         codes = []
-        for number in range(16):
+        for number in range(20):
             peer = peers[number % 2]
             await drive.send(peer, '{"type":"nothing"}')
             codes.append((await drive.receive(peer)).get("code"))
-        assert codes == [None] * 10 + ["rate_limited"] * 6
+        assert codes == [None] * 15 + ["rate_limited"] * 5
         for peer in peers:
             await peer.disconnect()
 
@@ -660,7 +663,7 @@ async def test_the_rate_of_a_handler_is_per_user() -> None:
             assert (await drive.receive(peer))["to"] == "rare"
         await drive.send(second, '{"type":"rare","id":9}')
         frame = await drive.receive(second)
-        assert (frame["code"], frame["ref"]) == ("rate_limited", 9)
+        assert (frame.get("code"), frame.get("ref")) == ("rate_limited", 9)
         assert 0 < frame["retry_after"] <= 60
         await drive.send(second, '{"type":"nothing"}')
         assert (await drive.receive(second))["to"] == "nothing"
@@ -754,7 +757,7 @@ async def test_an_idle_peer_is_cut(path: str) -> None:
     "expiry",
     45,
     "a token that expires while the socket is open",
-    "token_expiring, then 4419; a message after it is not handled",
+    "token_expiring, then 4419 credentials_expired",
 )
 async def test_a_socket_ends_with_its_token() -> None:
     with settings(POLICY_REFRESH_INTERVAL=0.05):
@@ -827,7 +830,6 @@ async def test_groups_of_any_name_deliver_to_their_members_only(judge: Judge) ->
 async def test_a_foreign_origin_costs_no_query(caplog: pytest.LogCaptureFixture) -> None:
     with settings(), override_settings(DEBUG=True):
         cookies = await database.run(lambda: World().session(World().alice))
-        await database.run(database.connections.close_all) if hasattr(database, "connections") else None
         caplog.set_level("DEBUG", logger="django.db.backends")
         caplog.clear()
         outcome = await drive.communicator(

@@ -173,8 +173,10 @@ def test_handshakes_end_as_the_table_says(
 ) -> None:
     used: dict[str, Host] = {}
     for case in cases:
-        host = used.setdefault(str(case.settings), None) or hosts(kind, {**LIVE_SETTINGS, **case.settings})  # type: ignore[arg-type]
-        used[str(case.settings)] = host
+        key = str(case.settings)
+        if key not in used:
+            used[key] = hosts(kind, {**LIVE_SETTINGS, **case.settings})
+        host = used[key]
         with judge.case(case.id, kind):
             world = World()
             with host.server.connect(timeout=1 if case.required.or_server else 4) as raw:

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-import tests.conformance.handshakes
-import tests.conformance.messages  # noqa: F401 - these two fill the table
+import tests.conformance.catalogue  # noqa: F401 - fills the table
 from channels_secure import database
 from tests.conformance import drive
 from tests.conformance.conftest import Judge, QuietLog
-from tests.conformance.table import CANARY, SETTINGS, TABLE, Case, Handshake, Message
+from tests.conformance.table import CANARY, SETTINGS, TABLE, Case, Handshake, Message, configured
 from tests.conformance.world import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,11 +29,11 @@ def by_row(kind: type, driver: str) -> list[Any]:
 async def test_handshakes_end_as_the_table_says(cases: list[Handshake], judge: Judge, quiet: QuietLog) -> None:
     for case in cases:
         for http_response in (True, False):
-            with judge.case(case.id, "communicator"), override_settings(CHANNELS_SECURE={**SETTINGS, **case.settings}):
+            with judge.case(case.id, "communicator"), configured(case):
                 world = await database.run(World)
                 request = await database.run(case.request, world)
                 async with asyncio.timeout(10):
-                    await drive.shake(case, request, http_response=http_response)
+                    await drive.shake(case, request, http_response=http_response, secrets=world.secrets)
                 log = quiet.take()
                 for secret in world.secrets:
                     assert secret not in log

@@ -111,6 +111,15 @@ def test_only_a_missing_client_is_a_unix_socket(client: Any) -> None:
     assert read(forged, client=client, proxies=unix).client == Client()
 
 
+def test_a_peer_that_has_reset_already_is_no_unix_socket() -> None:
+    """uvicorn then knows no client any more, and without an address no guard could count it."""
+    unix = Proxies.from_settings(["unix"], "X-Forwarded-For", None)
+    forged = ("x-forwarded-for", "1.2.3.4")
+    assert read(forged, client=None, server=("127.0.0.1", 8000), proxies=unix).malformed == "no client address"
+    for server in (("/run/app.sock", None), ["unix:/run/app.sock"], None):
+        assert read(forged, client=None, server=server, proxies=unix).malformed is None
+
+
 @pytest.mark.parametrize("value", ["6.6.6.6", "<script>", "", "1," * 1500, "[2001:db8::1]:99", "0x7f.1"])
 def test_an_untrusted_peer_cannot_name_its_address(value: str) -> None:
     handshake = read(("x-forwarded-for", value), ("x-forwarded-for", value), proxies=BEHIND_A_PROXY)
