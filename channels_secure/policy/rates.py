@@ -70,6 +70,10 @@ class Bucket:
         self.tat = tat
         return 0.0
 
+    def postpone(self, until: float, cost: int = 1) -> None:
+        """Count as spent so much that `cost` does not conform before `until`."""
+        self.tat = max(self.tat, until + self.tolerance - cost * self.increment)
+
     def is_idle(self, now: float) -> bool:
         """Whether the bucket is as good as a new one."""
         return self.tat <= now

@@ -19,14 +19,19 @@ def get_store() -> Store:
     Raises:
         ImproperlyConfigured: the back-end cannot be imported or does not take its options.
     """
-    return _make(get_settings().store)
+    return make(get_settings().store)
 
 
-def _make(options: Mapping[str, Any]) -> Store:
+def make(options: Mapping[str, Any]) -> Store:
+    """A store from the setting; none of them touches the network before it is used.
+
+    Raises:
+        ImproperlyConfigured: as in `get_store`; the message repeats no option, because they may hold a password.
+    """
     arguments = {name.lower(): value for name, value in options.items() if name != "BACKEND"}
     try:
         store: Store = import_string(options["BACKEND"])(**arguments)
-    except (ImportError, TypeError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"CHANNELS_SECURE['STORE']: {error}") from error
     return store
 
