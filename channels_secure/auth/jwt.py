@@ -4,8 +4,7 @@ The only module that imports simplejwt and PyJWT. Settings are read where they a
 """
 
 import asyncio
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
@@ -13,25 +12,26 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import DatabaseError, DataError, close_old_connections
+from django.db import DatabaseError, DataError, close_old_connections, router
 from django.utils import translation
 from jwt import PyJWKClientConnectionError
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt import authentication, state, tokens
 from rest_framework_simplejwt import settings as simplejwt
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
+from rest_framework_simplejwt.utils import get_md5_hash_password
 
 from channels_secure import database
+from channels_secure.auth import claims as claims_of
 from channels_secure.auth.base import Identity, combine
-from channels_secure.auth.offers import Offer, find_offers
+from channels_secure.auth.offers import Offer, examine, find_offers, read_header
 from channels_secure.conf import get_settings
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
 
-MAX_CLAIM_LENGTH = 255
-# Year 9999, the last that Python's datetime knows.
-MAX_TIME = 253402300799
+BLACKLIST_APP = "rest_framework_simplejwt.token_blacklist"
 _FAULTS = {
     "Token has wrong type": "token_type",
     "Token has no type": "token_type",
@@ -44,14 +44,53 @@ class JWTAuthenticator:
     """Accepts simplejwt's access tokens from the places in TOKEN_SOURCES; every token that is offered must be right."""
 
     async def authenticate(self, handshake: Handshake) -> Identity | Denial | None:
-        types = simplejwt.api_settings.AUTH_HEADER_TYPES
-        schemes = {name.lower() for name in ([types] if isinstance(types, str) else types)}
-        found = list(find_offers(handshake, get_settings(), schemes))
+        found = list(find_offers(handshake, get_settings(), _schemes()))
         faults = [answer for answer in found if isinstance(answer, Denial)]
         offers = [answer for answer in found if isinstance(answer, Offer)]
         if not offers or not all(fault.ambient for fault in faults):
             return combine(faults)
         return combine([*await _run(offers), *faults])
+
+    async def verify_token(self, token: str) -> Identity | Denial:
+        """Judge a token that an open socket has sent; the same code as for a handshake."""
+        offer = examine(Offer(token=token, source="refresh"))
+        return offer if isinstance(offer, Denial) else (await _run([offer]))[0]
+
+
+def identify_bearer(authorization: str) -> Identity | Denial | None:
+    """Judge the Authorization header of an HTTP request, in this thread; None where its scheme is not ours.
+
+    Raises:
+        django.db.Error: the database is away.
+    """
+    token = read_header(authorization, _schemes())
+    if token is None:
+        return None
+    offer = examine(Offer(token=token, source="header"))
+    return offer if isinstance(offer, Denial) else _identify(offer)
+
+
+def blacklisted(jtis: Iterable[str]) -> set[str]:
+    """Those of some token identifiers, at most some hundred, that stand in simplejwt's blacklist.
+
+    simplejwt itself asks for refresh tokens only. None is blacklisted where its app is not installed.
+    """
+    if not apps.is_installed(BLACKLIST_APP):
+        return set()
+    table = apps.get_model("token_blacklist", "BlacklistedToken")
+    # The primary: a replica may lag behind a logout.
+    rows = table.objects.using(router.db_for_write(table)).filter(token__jti__in=list(jtis))
+    return set(rows.values_list("token__jti", flat=True))
+
+
+def password_fingerprint(user: Any) -> str | None:
+    """What a token issued to the user now would say of the password; None unless CHECK_REVOKE_TOKEN is on."""
+    return get_md5_hash_password(user.password) if simplejwt.api_settings.CHECK_REVOKE_TOKEN else None
+
+
+def _schemes() -> set[str]:
+    types = simplejwt.api_settings.AUTH_HEADER_TYPES
+    return {name.lower() for name in ([types] if isinstance(types, str) else types)}
 
 
 async def _run(offers: Sequence[Offer]) -> list[Identity | Denial]:
@@ -79,24 +118,30 @@ def _judge(offers: Sequence[Offer]) -> list[Identity | Denial]:
 
 
 def _identify(offer: Offer) -> Identity | Denial:
-    opened = _open_as_any(offer.token)
+    opened = open_access_token(offer.token)
     if opened.token is None:
         is_ours = opened.fault == "key_set_unavailable"
         return offer.refuse(opened.fault, Reason.UNAVAILABLE if is_ours else Reason.INVALID_CREDENTIALS)
-    claims = opened.token.payload
-    fault = _claims_fault(claims)
-    user = fault or _user(opened.token, claims[simplejwt.api_settings.USER_ID_CLAIM])
+    claims, names = opened.token.payload, simplejwt.api_settings
+    fault = claims_of.find_fault(claims, user_id_claim=names.USER_ID_CLAIM, jti_claim=names.JTI_CLAIM)
+    user = fault or _user(opened.token, claims[names.USER_ID_CLAIM])
     if isinstance(user, str):
         return offer.refuse(user)
+    jti = None if names.JTI_CLAIM is None else claims[names.JTI_CLAIM]
+    if jti is not None and blacklisted([jti]):
+        return offer.refuse("token_blacklisted")
     if opened.is_over:
         return offer.refuse("token_expired", Reason.CREDENTIALS_EXPIRED)
-    name = simplejwt.api_settings.JTI_CLAIM
+    # Within the leeway a token is still good, for an open socket as for a handshake.
+    end = float(claims["exp"]) + state.token_backend.get_leeway().total_seconds()
     return Identity(
         user=user,
         kind="jwt",
-        # Within the leeway a token is still good, for an open socket as for a handshake.
-        expires_at=float(claims["exp"]) + state.token_backend.get_leeway().total_seconds(),
-        jti=None if name is None else claims[name],
+        expires_at=end,
+        token_expires_at=end,
+        jti=jti,
+        issued_at=claims_of.issued_at(claims),
+        fingerprint=claims.get(names.REVOKE_TOKEN_CLAIM) if names.CHECK_REVOKE_TOKEN else None,
         ambient=offer.is_ambient,
     )
 
@@ -117,7 +162,11 @@ def access_token_classes() -> list[Any]:
     return [kind for kind in kinds if issubclass(kind, tokens.AccessToken) or kind.token_type == kind_of_access]
 
 
-def _open_as_any(text: str) -> _Opened:
+def simplejwt_settings() -> Any:
+    return simplejwt.api_settings
+
+
+def open_access_token(text: str) -> _Opened:
     opened = _Opened(fault="token_type")
     for kind in access_token_classes():
         opened = _open(kind, text)
@@ -165,26 +214,6 @@ def _blame_claims(error: Exception) -> str:
     if isinstance(error, DatabaseError) and not isinstance(error, DataError):
         raise error
     return f"claims_invalid: {type(error).__name__}"
-
-
-def _claims_fault(claims: Mapping[str, Any]) -> str:
-    settings = simplejwt.api_settings
-    end, user_id = claims.get("exp"), claims.get(settings.USER_ID_CLAIM)
-    if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end) or not 0 < end <= MAX_TIME:
-        return "claims_invalid: exp"
-    # `True` is an integer to Python and user 1 to the database.
-    if not _is_plain_text(user_id) and (isinstance(user_id, bool) or not isinstance(user_id, int)):
-        return "claims_invalid: user id"
-    if isinstance(user_id, int) and not 0 <= user_id < 2**63:
-        return "claims_invalid: user id"
-    if settings.JTI_CLAIM is not None and not _is_plain_text(claims.get(settings.JTI_CLAIM)):
-        return "claims_invalid: jti"
-    return ""
-
-
-def _is_plain_text(value: Any) -> bool:
-    # PostgreSQL refuses NUL, and no database takes a lone surrogate; neither is printable.
-    return isinstance(value, str) and 0 < len(value) <= MAX_CLAIM_LENGTH and value.isprintable()
 
 
 def _user(token: Any, user_id: str | int) -> Any:

@@ -6,6 +6,7 @@ Too long, or not three parts of base64url: no cryptography is spent on it (RFC 7
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote_plus
 
 from channels_secure.auth.subprotocols import BEARER_PREFIX
 from channels_secure.conf import Settings
@@ -13,6 +14,8 @@ from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
 
 MAX_TOKEN_BYTES = 8192
+# The query parameter that carries a ticket.
+TICKET_PARAMETER = "ticket"
 # No padding, no whitespace: PyJWT would overlook both, and one token would have many spellings.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
@@ -43,21 +46,42 @@ def find_offers(handshake: Handshake, settings: Settings, schemes: Collection[st
         if len(found) > 1:
             yield Denial(reason=Reason.BAD_REQUEST, detail=f"several_tokens ({source})")
         elif found:
-            yield _examine(Offer(token=found[0], source=source), handshake)
+            offer = Offer(token=found[0], source=source)
+            if offer.is_ambient and handshake.origin is None:
+                yield offer.refuse("cookie_without_origin", Reason.ORIGIN_MISSING)
+            else:
+                yield examine(offer)
 
 
-def _examine(offer: Offer, handshake: Handshake) -> Offer | Denial:
-    if offer.is_ambient and handshake.origin is None:
-        return offer.refuse("cookie_without_origin", Reason.ORIGIN_MISSING)
+def examine(offer: Offer) -> Offer | Denial:
+    """The offer, or what is wrong with its token at first sight."""
     if len(offer.token) > MAX_TOKEN_BYTES:
         return offer.refuse("token_too_large")
     return offer if _COMPACT.fullmatch(offer.token) else offer.refuse("token_malformed")
 
 
-def _in_header(handshake: Handshake, schemes: Collection[str]) -> Sequence[str]:
+def without_credentials(query: bytes | str, settings: Settings) -> bytes:
+    """A query string as the application may see it: without ticket and token, however their names are escaped."""
+    names = {TICKET_PARAMETER}
+    if "query" in settings.token_sources:
+        names.add(settings.token_query_name)
+    # Bytes by the standard; not every server keeps it.
+    raw = query.encode("utf-8", "surrogatepass") if isinstance(query, str) else query
+    fields = raw.split(b"&")
+    left = [field for field in fields if unquote_plus(field.partition(b"=")[0].decode("utf-8", "replace")) not in names]
+    return b"&".join(left)
+
+
+def read_header(authorization: str, schemes: Collection[str]) -> str | None:
+    """What stands in an Authorization header after one of the schemes; None where another stands there."""
     # RFC 9110 section 11.1: the name of the scheme is case-insensitive.
-    scheme, _, token = (handshake.authorization or "").lstrip(" ").partition(" ")
-    return [token] if scheme.lower() in schemes else []
+    scheme, _, token = authorization.lstrip(" ").partition(" ")
+    return token if scheme.lower() in schemes else None
+
+
+def _in_header(handshake: Handshake, schemes: Collection[str]) -> Sequence[str]:
+    token = read_header(handshake.authorization or "", schemes)
+    return [] if token is None else [token]
 
 
 def _in_subprotocol(handshake: Handshake, settings: Settings) -> Sequence[str]:

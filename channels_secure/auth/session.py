@@ -6,7 +6,7 @@ would be lost here, because a WebSocket handshake cannot hand the browser a new 
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -41,13 +41,13 @@ class SessionAuthenticator:
             return None
         if not _is_wellformed(key):
             return _refuse("session_key_malformed")
-        return await database.run(_identify, key)
+        return await database.run(identify, key)
 
 
 def open_session(handshake: Handshake) -> SessionBase:
     """The session of a client that is nobody yet, empty if it sent no cookie; the store is asked on first use only."""
     key = _cookie(handshake)
-    session: SessionBase = _store()(key if key and _is_wellformed(key) else None)
+    session: SessionBase = session_store()(key if key and _is_wellformed(key) else None)
     return session
 
 
@@ -55,12 +55,13 @@ def _cookie(handshake: Handshake) -> str | None:
     return handshake.cookies.get(settings.SESSION_COOKIE_NAME)
 
 
-def _store() -> Any:
+def session_store() -> Any:
+    """The class that SESSION_ENGINE names."""
     return import_module(settings.SESSION_ENGINE).SessionStore
 
 
 def _is_wellformed(key: str) -> bool:
-    store = _store()
+    store = session_store()
     makers = ("_get_new_session_key", "_get_session_key")
     is_generated = all(getattr(store, name) is getattr(SessionBase, name) for name in makers)
     return (_GENERATED_KEY if is_generated else _OWN_KEY).fullmatch(key) is not None
@@ -70,22 +71,41 @@ def _refuse(detail: str) -> Denial:
     return Denial(reason=Reason.INVALID_CREDENTIALS, detail=detail, ambient=True)
 
 
-def _identify(key: str) -> Identity | Denial | None:
-    session = _store()(key)
-    with _read_only(session) as learnt:
-        is_anonymous = SESSION_KEY not in session  # loads
-    if learnt.get("written") or session.session_key is None:
+def identify(key: str) -> Identity | Denial | None:
+    """Whom the session of a key logs in, None for nobody; loaded from the store, in this thread."""
+    found = load_session(key)
+    if found is None:
         return _refuse("session_unknown")
-    # The row knows when the session was last saved, and so when it ends; the other engines can only say at the latest.
-    expires_at = (learnt.get("expires") or session.get_expiry_date()).timestamp()
+    session, expires_at = found
     if expires_at <= time.time():
         return _refuse("session_expired")
-    if is_anonymous:
+    if SESSION_KEY not in session:
         return None
     user = _user(session)
     if isinstance(user, str):
         return _refuse(user)
-    return Identity(user=user, kind="session", expires_at=expires_at, session_key=key, ambient=True, session=session)
+    return Identity(
+        user=user,
+        kind="session",
+        expires_at=expires_at,
+        session_expires_at=expires_at,
+        session_key=key,
+        ambient=True,
+        session=session,
+    )
+
+
+def load_session(key: str) -> tuple[SessionBase, float] | None:
+    """A stored session and the Unix time at which it ends, or None; nothing is written, whatever the engine.
+
+    The row knows when the session was last saved, and so when it ends; the other engines can only say at the latest.
+    """
+    session = session_store()(key)
+    with _read_only(session) as learnt:
+        _ = SESSION_KEY in session  # loads
+    if learnt.get("written") or session.session_key is None:
+        return None
+    return session, (learnt.get("expires") or session.get_expiry_date()).timestamp()
 
 
 @contextmanager
@@ -126,10 +146,10 @@ def _user(session: SessionBase) -> Any:
         return "user_unknown"
     if not getattr(user, "is_active", True):
         return "user_inactive"
-    return user if _hash_matches(session, user) else "session_hash"
+    return user if hash_matches(session, user) else "session_hash"
 
 
-def _hash_matches(session: SessionBase, user: Any) -> bool:
+def hash_matches(session: Mapping[str, Any] | SessionBase, user: Any) -> bool:
     """Whether the password is the one that the session logged in with; SECRET_KEY_FALLBACKS count."""
     if not hasattr(user, "get_session_auth_hash"):
         return True

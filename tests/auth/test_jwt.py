@@ -14,6 +14,7 @@ from pytest_django import Settings
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, SlidingToken, UntypedToken
 
+from channels_secure.auth.jwt import BLACKLIST_APP
 from channels_secure.policy.decisions import Reason
 from tests.auth.bearer import assert_refused, authenticator, bearer, denial, identity
 from tests.auth.handshakes import answer_of
@@ -33,11 +34,18 @@ def test_an_access_token_names_its_user_its_end_and_its_id(user: User) -> None:
     found = identity(str(token))
     assert (found.user, found.kind, found.ambient, found.session_key) == (user, "jwt", False, None)
     assert (found.expires_at, found.jti) == (float(token["exp"]), token["jti"])
+    assert (found.token_expires_at, found.session_expires_at) == (found.expires_at, None)
+    assert (found.issued_at, found.fingerprint) == (float(token["iat"]), None)
 
 
-def test_it_costs_one_query(user: User, queries: list[str]) -> None:
+@pytest.mark.parametrize("with_blacklist", [False, True])
+def test_it_costs_one_query_and_one_where_there_is_a_blacklist(
+    user: User, queries: list[str], settings: Settings, with_blacklist: bool
+) -> None:
+    if not with_blacklist:
+        settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != BLACKLIST_APP]
     identity(token_for(user))
-    assert len(queries) == 1
+    assert len(queries) == 1 + with_blacklist
 
 
 @pytest.mark.parametrize("as_type", [int, str])
