@@ -33,7 +33,7 @@ class Subject:
     def of(cls, user: Any, network: str | None) -> Self:
         if (user is None) == (network is None):
             raise ValueError("name either a user or a network")
-        return cls(user=None if user is None else _user(user), network=network)
+        return cls(user=None if user is None else stored_user(user), network=network)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -171,10 +171,15 @@ def name_of(by: Any) -> str:
     return by if isinstance(by, str) else by.get_username() if getattr(by, "pk", None) is not None else ""
 
 
-def _user(user: Any) -> Any:
+def stored_user(user: Any) -> Any:
+    """A user, or the one with this primary key.
+
+    Raises:
+        ValueError: there is none.
+    """
     if isinstance(user, models.Model) or hasattr(user, "get_username"):
         if user.pk is None:
-            raise ValueError("this user cannot be blocked: it is not stored")
+            raise ValueError("this is not a stored user")
         return user
     try:
         return get_user_model()._base_manager.get(pk=user)

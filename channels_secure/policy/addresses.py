@@ -5,17 +5,17 @@ the right, because everything left of the first untrusted entry was written by t
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from operator import itemgetter
-from typing import Generic, Self, TypeAlias, TypeVar
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Self
 
-IPAddress: TypeAlias = IPv4Address | IPv6Address
-IPNetwork: TypeAlias = IPv4Network | IPv6Network
-T = TypeVar("T")
+from channels_secure.policy.networks import IPAddress, IPNetwork, NetworkSet
 
+__all__ = ["IPAddress", "IPNetwork"]
+
+_NOWHERE = NetworkSet()
 # The longest IPv6 text has 45 characters, and an interface name at most 15.
 MAX_ADDRESS_TEXT = 64
 MAX_FORWARDED_BYTES = 8192
@@ -47,48 +47,6 @@ def _parse_address(text: str) -> IPAddress | None:
     except ValueError:
         return None
     return address.ipv4_mapped or address
-
-
-class NetworkMap(Generic[T]):
-    """Values by network, found by one dictionary look-up per distinct prefix length; the last of equals wins."""
-
-    __slots__ = ("_tables",)
-
-    def __init__(self, entries: Iterable[tuple[IPNetwork, T]] = ()) -> None:
-        tables: dict[int, dict[int, dict[int, T]]] = {4: {}, 6: {}}
-        for network, value in entries:
-            shift = network.max_prefixlen - network.prefixlen
-            tables[network.version].setdefault(shift, {})[int(network.network_address) >> shift] = value
-        self._tables = {version: sorted(table.items(), key=itemgetter(0)) for version, table in tables.items()}
-
-    def matches(self, address: IPAddress) -> Iterator[T]:
-        """The values of all networks that contain the address, the longest prefix first."""
-        number = int(address)
-        for shift, table in self._tables[address.version]:
-            key = number >> shift
-            if key in table:
-                yield table[key]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSet:
-    """A set of networks that knows whether it contains an address; takes any iterable of networks."""
-
-    networks: Collection[IPNetwork] = frozenset()
-    _map: NetworkMap[bool] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "networks", frozenset(self.networks))
-        object.__setattr__(self, "_map", NetworkMap((network, True) for network in self.networks))
-
-    def contains(self, address: IPAddress) -> bool:
-        return next(self._map.matches(address), False)
-
-    def overlaps(self, network: IPNetwork) -> bool:
-        return any(network.overlaps(own) for own in self.networks)
-
-    def __bool__(self) -> bool:
-        return bool(self.networks)
 
 
 LOOPBACK = NetworkSet(frozenset(map(ip_network, ("127.0.0.0/8", "::1/128"))))
@@ -149,7 +107,7 @@ class Proxies:
         count: how many proxies append; every peer is then trusted unless `networks` or `unix` say which.
     """
 
-    networks: NetworkSet = NetworkSet()
+    networks: NetworkSet = _NOWHERE
     unix: bool = False
     declared: bool = False
     header: bytes = b"x-forwarded-for"
