@@ -42,13 +42,14 @@ class Timestamps(Protocol):
     warned: bool
 
 
-def next_act(times: Timestamps, deadlines: Deadlines, now: float) -> Reason | Act | None:
+def next_act(times: Timestamps, deadlines: Deadlines, now: float, *, renewable: bool = False) -> Reason | Act | None:
     """What is due at `now`: a reason to close for, a frame to send, or nothing.
 
+    What is `renewable` may have been prolonged by use: not its end closes a socket, but who has looked then.
     A running handler stops the clocks for idleness and heartbeat, because the next frame is read only after it:
     the caller moves `heard_at` and `pinged_at` along meanwhile.
     """
-    if times.expires_at is not None and now >= times.expires_at:
+    if times.expires_at is not None and now >= times.expires_at and not renewable:
         return Reason.CREDENTIALS_EXPIRED
     if times.sending_since is not None and now - times.sending_since >= deadlines.send:
         return Reason.SLOW_CONSUMER
@@ -61,12 +62,10 @@ def next_act(times: Timestamps, deadlines: Deadlines, now: float) -> Reason | Ac
         return Reason.IDLE_TIMEOUT
     if times.expires_at is not None and not times.warned and now >= times.expires_at - deadlines.expiry_warning:
         return Act.WARN
-    return _heartbeat(times, deadlines, now)
+    return None if deadlines.heartbeat is None else _heartbeat(times, deadlines.heartbeat, deadlines, now)
 
 
-def _heartbeat(times: Timestamps, deadlines: Deadlines, now: float) -> Reason | Act | None:
-    if deadlines.heartbeat is None:
-        return None
+def _heartbeat(times: Timestamps, interval: float, deadlines: Deadlines, now: float) -> Reason | Act | None:
     if times.pinged_at is not None and times.pinged_at >= times.heard_at:
         return Reason.HEARTBEAT_TIMEOUT if now - times.pinged_at >= deadlines.heartbeat_timeout else None
-    return Act.PING if now - times.heard_at >= deadlines.heartbeat else None
+    return Act.PING if now - times.heard_at >= interval else None
