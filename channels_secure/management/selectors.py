@@ -1,7 +1,9 @@
-"""What the commands that block and unblock have in common: whom they are about."""
+"""What the commands have in common: whom they are about."""
 
 import re
+import sys
 from argparse import ArgumentParser
+from getpass import getpass
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -32,6 +34,13 @@ def find_user(text: str) -> Any:
         except (ObjectDoesNotExist, ValidationError, ValueError, OverflowError):
             continue
     raise CommandError(f"There is no user {text!r}.")
+
+
+def read_secret(given: str, prompt: str) -> str:
+    """What was given, or with ``-`` a line of standard input: arguments are seen by all users of a machine."""
+    if given != "-":
+        return given
+    return (getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()).strip()
 
 
 def seconds_of(text: str) -> float | None:
