@@ -12,12 +12,13 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels_secure.conf import get_settings
 from channels_secure.connections import entrance, faults, violations
 from channels_secure.connections.connection import Connection, Event, Receive, Send, own_task
-from channels_secure.consumers import dispatch
+from channels_secure.connections.validity import has_expired
+from channels_secure.consumers import dispatch, reauthorizing
+from channels_secure.consumers.ahead import Ahead
 from channels_secure.consumers.handlers import BadDeclaration, Plan, plan_of
 from channels_secure.consumers.inbox import Inbox
 from channels_secure.consumers.membership import Membership
 from channels_secure.exceptions import Denied, PeerGone
-from channels_secure.frames import YIELD_MASK
 from channels_secure.groups import BROADCAST, encode
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import Refused
@@ -37,6 +38,8 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
 
     # Whether a class without handlers leaves `ping` frames to the package instead of getting them in `receive_json`.
     control_frames = False
+    # Whether an `authorize()` of the class's own is asked again whenever the user's rights are looked up.
+    reauthorize = True
 
     connection: Connection
     kwargs: dict[str, Any]
@@ -108,9 +111,10 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
         self.base_send = connection.send
         await self._enter_layer()
         self.inbox = Inbox(self._deliver, connection)
-        connection.has_own_loop = True
+        connection.has_own_loop, connection.read_ahead = True, self._read_ahead
         connection.speaks_frames = self._plan.typed or self.control_frames
         connection.configure(self._plan.limits, get_store())
+        reauthorizing.prepare(self, SecureJsonConsumer)
 
     async def _connect(self) -> None:
         """Run the project's `connect()`; as in Channels, layer events wait until it has returned."""
@@ -130,32 +134,31 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
         """Every message passes here: read, check, dispatch, one at a time and in order."""
         receive, handlers, inbox = connection.server_receive, plan.handlers, self.inbox
         while not connection.ended:
-            event = await receive()
-            if event["type"] != "websocket.receive":
-                connection.disconnect_code = event.get("code", 1005)
-                await inbox.rest()
-                return
-            if self.connection.ended:
-                return
-            connection.heard_at = now = time.monotonic()
-            connection.received += 1
-            if not connection.received & YIELD_MASK:
-                await asyncio.sleep(0)
-            if connection.expires_at is not None and now >= connection.expires_at:
-                # The supervisor looks only now and then.
+            if inbox.ahead is not None:
+                parsed = await inbox.ahead.next()
+                if parsed is None:
+                    return
+                now = time.monotonic()
+            else:
+                event = await receive()
+                if event["type"] != "websocket.receive" or self.connection.ended:
+                    await self._end(event)
+                    return
+                parsed = dispatch.read(connection, plan, event, now := time.monotonic())
+                if parsed is None:
+                    parsed = await dispatch.read_slowly(connection, plan, event, now)
+            if connection.expires_at is not None and now >= connection.expires_at and has_expired(connection):
                 connection.deny(Denial(reason=Reason.CREDENTIALS_EXPIRED))
                 return
-            parsed = dispatch.read(connection, plan, event, now)
             if isinstance(parsed, Refused):
                 await violations.answer(connection, parsed.denial, parsed.ref)
                 continue
             kind, ref, message = parsed
             handler = handlers.get(kind)
             if inbox.events is not None:
-                await inbox.rest()
-                if connection.ended:
+                now = await inbox.rest()
+                if self.connection.ended:
                     return
-                now = time.monotonic()
             connection.handler_since = now
             try:
                 if handler is None or handler.guarded:
@@ -168,9 +171,24 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
             if inbox.events is not None:
                 inbox.resume()
 
+    async def _end(self, event: Event) -> None:
+        """The last event: when the peer has left, what is being handled may be handled to its end."""
+        if event["type"] != "websocket.receive":
+            self.connection.disconnect_code = event.get("code", 1005)
+            await self.inbox.rest()
+
+    def _read_ahead(self) -> None:
+        """Begin to read for the loop; the supervisor asks for it while a handler runs on."""
+        inbox = self.inbox
+        if inbox.ahead is None and not inbox.leaves_loop_reading:
+            inbox.ahead = Ahead(self, self._plan)
+
     async def _deliver(self, event: dict[str, Any]) -> None:
         """One event of the channel layer; only the project's own methods can be named by it."""
         connection = self.connection
+        if event is reauthorizing.AUTHORIZE:
+            await reauthorizing.authorize(self)
+            return
         if event.get("type") == BROADCAST:
             if isinstance(event.get("text"), str):
                 connection.post(event["text"])
@@ -205,7 +223,9 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
     async def _leave(self, connection: Connection, entered: bool) -> None:
         """Run the project's `disconnect()` under a deadline of ours, and let go of groups and tasks."""
         connection.ended, connection.has_own_loop = True, False
+        connection.handler_since = connection.read_ahead = None
         self.inbox.close()
+        connection.validity.let_go()
         code = connection.close_code if connection.close_code is not None else connection.disconnect_code
         deadline = connection.settings.disconnect_timeout
         try:

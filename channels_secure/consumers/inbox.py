@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels_secure.connections.connection import Connection
+from channels_secure.listening import listen
+
+if TYPE_CHECKING:
+    from channels_secure.consumers.ahead import Ahead
 
 logger = logging.getLogger("channels_secure")
 
 # As many as a Channels layer keeps for a channel by default; the oldest are the least useful.
 MAX_EVENTS = 100
-RETRY_FIRST, RETRY_LAST = 0.1, 2.0
 
 
 class Inbox:
@@ -30,8 +33,10 @@ class Inbox:
         "_deliver",
         "_delivering",
         "_dropping",
+        "_first",
         "_listener",
         "_paused",
+        "ahead",
         "events",
     )
 
@@ -41,6 +46,9 @@ class Inbox:
         # Made for the first event: an empty deque takes most of a kilobyte. A socket without events pays one look for
         # them at each message.
         self.events: deque[dict[str, Any]] | None = None
+        self._first: dict[str, Any] | None = None
+        # Where the message loop finds its next message while it has been read ahead of it.
+        self.ahead: Ahead | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
         self._paused = True
@@ -60,32 +68,50 @@ class Inbox:
         if not self._paused and self._connection.handler_since is None:
             self._start()
 
+    def put_first(self, event: dict[str, Any]) -> None:
+        """Queue an event before all others, which no others can push out; there is one such place."""
+        if self._closed:
+            return
+        self._first = event
+        if self.events is None:
+            self.events = deque()
+        if not self._paused and self._connection.handler_since is None:
+            self._start()
+
     def resume(self) -> None:
         """Deliver what waits, and what comes, until the next `rest()`."""
         self._paused = False
         self._start()
 
-    async def rest(self) -> None:
-        """Wait until the event that is being handled has been; the next one waits for `resume()`."""
+    async def rest(self) -> float:
+        """Wait until the event that is being handled has been; the next one waits for `resume()`. Returns the time."""
         self._paused = True
         if self._delivering is not None and not self._delivering.done():
             await asyncio.wait({self._delivering})
+        return time.monotonic()
 
     def listen(self, layer: Any, channel: str) -> None:
         """Begin to receive from a channel of the consumer's own; does nothing the second time, nor at the end."""
         if self._listener is None and not self._closed:
             self._listener = asyncio.get_running_loop().create_task(listen(layer, channel, self._receive))
 
+    @property
+    def leaves_loop_reading(self) -> bool:
+        """Whether an event is being handled beside the message loop, which may be waiting for a frame."""
+        return not self._paused and self._delivering is not None and not self._delivering.done()
+
     def close(self) -> None:
         """Stop listening and delivering, for good."""
         self._closed = True
-        self.events = None
+        self.events = self._first = None
+        if self.ahead is not None:
+            self.ahead.close()
         for task in (self._listener, self._delivering):
             if task is not None:
                 task.cancel()
 
     def _start(self) -> None:
-        if self.events and (self._delivering is None or self._delivering.done()):
+        if (self._first or self.events) and (self._delivering is None or self._delivering.done()):
             self._delivering = asyncio.get_running_loop().create_task(self._drain())
 
     async def _receive(self, event: dict[str, Any]) -> None:
@@ -96,39 +122,20 @@ class Inbox:
 
     async def _drain(self) -> None:
         """Deliver at least one event, so that neither a flood of messages nor one of events silences the other."""
-        while self.events:
-            await self._deliver(self.events.popleft())
+        while (event := self._next()) is not None:
+            await self._deliver(event)
             if self._paused:
                 return
         self._dropping = False
+
+    def _next(self) -> dict[str, Any] | None:
+        first, self._first = self._first, None
+        return first or (self.events.popleft() if self.events else None)
 
     def _say_dropped(self) -> None:
         if not self._dropping:
             self._dropping = True
             logger.warning("layer.event_dropped")
-
-
-async def listen(layer: Any, channel: str, receive: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """Receive from a channel for ever; a layer that fails is asked again, later and later.
-
-    Channels ends the consumer at the first error of its layer, so that a blip of Redis closes every socket.
-    """
-    pause = RETRY_FIRST
-    while True:
-        try:
-            event = await layer.receive(channel)
-        except Exception as error:  # noqa: BLE001 - layers raise what their clients do
-            if pause == RETRY_FIRST:
-                logger.warning("layer.failed", extra={"error": type(error).__name__})
-            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
-            pause = min(RETRY_LAST, pause * 2)
-            continue
-        pause = RETRY_FIRST
-        try:
-            await receive(event)
-        except Exception:
-            # Anybody who reaches the layer may write into it; one event must not deafen a whole group.
-            logger.exception("layer.bad_event")
 
 
 def subscribes(layer: Any) -> bool:

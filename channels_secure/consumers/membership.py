@@ -69,6 +69,7 @@ class Membership:
 
     async def _enter_layer(self) -> None:
         self._joined = {}
+        self.connection.groups = self._joined
         self._channel = ""
         self.channel_layer = get_channel_layer(self.channel_layer_alias)
         if self.channel_layer is None:
