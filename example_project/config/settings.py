@@ -49,9 +49,6 @@ LOGGING = {
     "handlers": {"websockets": {"class": "logging.StreamHandler", "formatter": "websockets"}},
     "loggers": {"channels_secure": {"handlers": ["websockets"], "level": "INFO", "propagate": False}},
 }
-# Rates and connection limits are kept in memory, that is per process: right for the one process that this chat needs.
-SILENCED_SYSTEM_CHECKS = ["channels_secure.W021"]
-
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "config.csp.ContentSecurityPolicyMiddleware",
@@ -84,7 +81,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 if redis_url := os.environ.get("REDIS_URL"):
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [redis_url]}}}
+    CHANNELS_SECURE["STORE"] = {"BACKEND": "channels_secure.stores.redis.RedisStore", "LOCATION": redis_url}
 else:
+    # Rates and connection limits are kept in memory, that is per process: right for the one process that this needs.
+    SILENCED_SYSTEM_CHECKS = ["channels_secure.W021"]
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -15,7 +15,9 @@ const send = form.querySelector("button");
 const tries = document.getElementById("tries");
 
 const FIRST_DELAY = 0.5, LONGEST_DELAY = 20, LONGEST_WAIT = 3600; // seconds
-const LOG_IN_HELPS = ["unauthenticated", "invalid_credentials", "credentials_revoked", "credentials_expired"];
+const LOG_IN_HELPS = ["unauthenticated", "invalid_credentials", "credentials_revoked", "credentials_expired", "session_ended"];
+// With `?token` in its address the page comes with an access token, and renews it while the socket is open.
+const WITH_TOKEN = new URLSearchParams(location.search).has("token");
 const MESSAGES_KEPT = 200, SENT_KEPT = 20;
 
 // For a socket that closed before its error frame arrived: the words, and whether to come back.
@@ -100,6 +102,10 @@ function received(event) {
     show("connected", "Connected");
   } else if (frame.type === "chat.said") {
     add(frame.user, frame.text);
+  } else if (frame.type === "token_expiring" && WITH_TOKEN) {
+    renew();
+  } else if (frame.type === "token_refreshed") {
+    show("connected", "Connected, token renewed");
   } else if (frame.type === "error" && frame.fatal) {
     fatal = frame;
   } else if (frame.type === "error") {
@@ -132,11 +138,24 @@ function closed(event) {
   countDown(wait, "Next try in", retryAfter + backOff, connect);
 }
 
-function connect() {
+async function token() {
+  const csrf = document.querySelector("[name=csrfmiddlewaretoken]")?.value ?? "";
+  const answer = await fetch(room.dataset.tokens, { method: "POST", headers: { "X-CSRFToken": csrf } });
+  return answer.ok ? (await answer.json()).access : undefined;
+}
+
+async function renew() {
+  const access = await token().catch(() => undefined);
+  if (access) socket.send(JSON.stringify({ type: "refresh_token", token: access }));
+}
+
+async function connect() {
   show("connecting", "Connecting …");
   const url = new URL(room.dataset.socket, location.href);
   url.protocol = url.protocol.replace("http", "ws");
-  socket = new WebSocket(url);
+  const access = WITH_TOKEN ? await token().catch(() => undefined) : undefined;
+  // Never in the URL, which ends up in logs: JavaScript may set this one header of a handshake.
+  socket = new WebSocket(url, access ? ["channels-secure.v1", `channels-secure.bearer.${access}`] : []);
   socket.addEventListener("message", received);
   socket.addEventListener("close", closed);
 }
