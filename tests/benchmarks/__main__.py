@@ -21,6 +21,11 @@ SECTIONS = {
     "broadcast": "broadcasts",
     "sever": "severing",
     "flood": "floods",
+    "stores": "stores",
+    "reach": "reach",
+    "tickets": "tickets",
+    "presence": "presence",
+    "supervisor": "rounds",
 }
 
 

@@ -87,7 +87,7 @@ def _cut(server: LiveServer, how: str, username: str, times: Times) -> None:
         if how == "watch":
             block(user=get_user_model().objects.get(username=username))
             started = time.monotonic()
-        seen = _watch(readers + hung)
+        seen = watch(readers + hung)
         report = json.loads(control.read_message(timeout=victims.PATIENCE * 2).payload)
     started = report["started"] if started is None else started
     times.ended += [(moment - started) * 1000 for moment in report["finished"]]
@@ -103,7 +103,7 @@ def _order(server: LiveServer, how: str, username: str) -> RawSocket:
     return control
 
 
-def _watch(connections: Sequence[socket.socket]) -> list[float]:
+def watch(connections: Sequence[socket.socket]) -> list[float]:
     """Return when each connection had a close frame, or the end of its stream."""
     received = dict.fromkeys(connections, b"")
     seen = []
