@@ -15,7 +15,17 @@ from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
 from channels_secure.testing import Outcome, SecureCommunicator
 from tests.conformance.conftest import audit_rows
-from tests.conformance.table import ANY_REF, CANARY, Answer, Handshake, Message, Request, Verdict
+from tests.conformance.table import (
+    ANY_REF,
+    CANARY,
+    CREDENTIAL_REASONS,
+    Answer,
+    Handshake,
+    Message,
+    Refresh,
+    Request,
+    Verdict,
+)
 from tests.live.app import INTERNAL_TEXT, routes
 
 # RFC 5737; budgets and blocks of one case's address must not touch the next.
@@ -135,12 +145,21 @@ async def shake(
     secrets: Set[str] = frozenset(),
 ) -> None:
     """Drive one handshake row, close what it opened, and check everything."""
+    if request.after is not None:
+        earlier, verdict = request.after
+        check_outcome(await _meet(earlier, http_response, application), verdict, http_response=http_response)
+        await take_rows(secrets)
+    outcome = await _meet(request, http_response, application)
+    check_outcome(outcome, case.required, http_response=http_response)
+    check_rows(await take_rows(secrets), case)
+
+
+async def _meet(request: Request, http_response: bool, application: Any) -> Outcome:
     peer = communicator(request, http_response=http_response, application=application)
     outcome = await peer.shake_hands()
     if outcome.accepted:
         await peer.disconnect()
-    check_outcome(outcome, case.required, http_response=http_response)
-    check_rows(await take_rows(secrets), case)
+    return outcome
 
 
 async def send(peer: WebsocketCommunicator, frame: str | bytes) -> None:
@@ -198,6 +217,50 @@ async def speak(case: Message, *, application: Any = None) -> None:
     assert refused == ([] if reason is None else [(reason.value, 1)]), brief(rows)
     kinds = [row["kind"] for row in rows if row["kind"] != "message.denied"]
     assert kinds == ["connection.accepted", "connection.closed"], brief(rows)
+
+
+def check_refreshed(frame: Any, case: Refresh) -> None:
+    assert frame["type"] == "token_refreshed", frame
+    assert frame.pop("expires_in") in range(max(0, case.lasts - 5), case.lasts + 1), frame
+    assert frame == {"type": "token_refreshed", "ref": "r"}
+
+
+async def refresh(case: Refresh, request: Request, text: str, *, secrets: Set[str] = frozenset()) -> None:
+    """Drive one refresh row; a frame that is refused changes nothing, and the socket serves the next message."""
+    peer = communicator(request)
+    assert (await peer.shake_hands()).accepted
+    (connection,) = registry()
+    for _ in range(case.earlier):
+        await send(peer, text)
+        await receive(peer)
+    before = connection.identity, connection.expires_at
+    await send(peer, text)
+    frame = await receive(peer)
+    required = case.required
+    if required.close is not None:
+        check_error_frame(frame, required.close, fatal=True)
+        assert await peer.closing() == (RULES[required.close].close, required.close.value)
+    else:
+        if required.error is None:
+            check_refreshed(frame, case)
+        else:
+            check_answer(frame, required)
+            assert (connection.identity, connection.expires_at) == before
+        await send(peer, PROBE["/open/"][0])
+        assert await receive(peer) == PROBE["/open/"][1]
+        await peer.disconnect()
+    check_refresh_rows(await take_rows(secrets), case)
+
+
+def check_refresh_rows(rows: list[dict[str, Any]], case: Refresh) -> None:
+    kinds = [row["kind"] for row in rows]
+    assert (kinds[0], kinds[-1]) == ("connection.accepted", "connection.closed"), brief(rows)
+    reason = case.required.close or case.required.error
+    kind = "credentials.failed" if reason in CREDENTIAL_REASONS else "message.denied"
+    refused = [row["reason"] for row in rows if row["kind"] == kind]
+    assert refused == ([] if reason is None else [reason.value]), brief(rows)
+    if case.earlier == 0:
+        assert kinds[1:-1] == ["credentials.refreshed" if reason is None else kind], brief(rows)
 
 
 async def run_out(peer: WebsocketCommunicator) -> None:

@@ -43,7 +43,10 @@ CANARY = "canarybird"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """An upgrade request; header values are bytes as they go on the wire."""
+    """An upgrade request; header values are bytes as they go on the wire.
+
+    `after` is a request that was made before this one, and how that one must have ended.
+    """
 
     path: str = "/open/"
     origin: str | bytes | None = ALLOWED_ORIGIN
@@ -52,6 +55,7 @@ class Request:
     cookies: Mapping[str, str] = field(default_factory=dict)
     # What the server says of the transport; a raw socket has none to offer but its own.
     scheme: str = "wss"
+    after: "tuple[Request, Verdict] | None" = None
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """All headers but Host, Origin and the subprotocols."""
@@ -161,6 +165,28 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refresh:
+    """A row of 4.2 that is one frame on an open socket, which ends with its token or session.
+
+    Args:
+        frame: the text of the frame; `required` without an error means `token_refreshed`.
+        opened: the request that opened the socket; with an access token of Alice unless given.
+        lasts: seconds that a refreshed socket must be told are left, at most.
+        earlier: how many such frames were sent before, whose answers do not matter.
+    """
+
+    id: str
+    row: int
+    given: str
+    frame: Callable[[World], str]
+    required: Answer
+    opened: Callable[[World], Request]
+    lasts: int = 300
+    earlier: int = 0
+    on: tuple[Driver, ...] = EVERYWHERE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A row that takes more than one request or frame; the test function itself is marked with its id."""
 
@@ -171,8 +197,39 @@ class Program:
     on: tuple[Driver, ...]
 
 
-Case = Handshake | Message | Program
+Case = Handshake | Message | Refresh | Program
 TABLE: dict[str, Case] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A row that tests elsewhere play: faults of stores, databases and processes, and races.
+
+    Args:
+        played: where: in one process, or on which servers.
+        tests: their names, as pytest has them, without parameters.
+    """
+
+    id: str
+    rows: tuple[int, ...]
+    given: str
+    required: str
+    played: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A test that shows what the right way is for: with the wrong one in its place, what it prevents happens."""
+
+    id: str
+    wrong: str
+    shown: str
+    tests: tuple[str, ...]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+CONTROLS: dict[str, Control] = {}
 # Rows that no ASGI application can influence; facts about servers, not about the package.
 OUT_OF_REACH = {
     21: "A silent TCP connection or dripping headers never reach the application: put a proxy with a header time-out in front.",

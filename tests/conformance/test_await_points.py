@@ -114,8 +114,13 @@ async def check_nothing_is_left(opened: bool, *, left: bool = True) -> None:
 async def forget_layer() -> None:
     """A layer that failed may have kept a subscription."""
     await drive.settle()
+    hubs: dict[Any, dict[str, groups.Hub]] = vars(groups)["_hubs"]
+    for hub in [hub for of_loop in hubs.values() for hub in of_loop.values()]:
+        # A group whose members could not leave would be renewed a minute later, in the middle of another case.
+        for group in vars(hub)["_groups"].values():
+            group.close()
+    hubs.clear()
     await get_channel_layer().flush()
-    vars(groups)["_hubs"].clear()
 
 
 def strikes_at(place: str) -> dict[str, Strike]:

@@ -12,13 +12,15 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 import tests.conformance.catalogue  # noqa: F401 - fills the table
 from channels_secure import database, guards
-from channels_secure.auth import jwt, offers, session
-from channels_secure.consumers import SecureJsonConsumer, dispatch, handles
+from channels_secure.auth import claims, jwt, offers, session, shelves, tickets
+from channels_secure.auth.base import digest_of
+from channels_secure.auth.issuing import unseal
+from channels_secure.consumers import SecureJsonConsumer, dispatch, handles, refreshing
 from channels_secure.guards import DEFAULT_GUARDS
 from channels_secure.middleware import SecureMiddlewareStack
 from channels_secure.policy import messages, values
 from tests.conformance import drive
-from tests.conformance.table import SETTINGS, TABLE, Case, Handshake, Message, configured
+from tests.conformance.table import SETTINGS, TABLE, Case, Handshake, Message, Refresh, configured
 from tests.conformance.world import World
 from tests.live import app as live
 
@@ -30,8 +32,12 @@ async def run(case: Case, application: Any = None) -> None:
     if isinstance(case, Message):
         await drive.speak(case, application=application)
         return
-    assert isinstance(case, Handshake)
     world = await database.run(World)
+    if isinstance(case, Refresh):
+        opened = await database.run(case.opened, world)
+        await drive.refresh(case, opened, await database.run(case.frame, world))
+        return
+    assert isinstance(case, Handshake)
     request = await database.run(case.request, world)
     await drive.shake(case, request, http_response=True, application=application)
 
@@ -86,6 +92,15 @@ BY_SETTING: dict[str, dict[str, Any]] = {
     "two-users": SESSION_ONLY,
     "alg-none": SESSION_ONLY,
     "expired": SESSION_ONLY,
+    "ticket-valid": {"AUTHENTICATORS": []},
+    "ticket-used": SESSION_ONLY,
+    "ticket-expired": SESSION_ONLY,
+    "ticket-wrong-path-0": SESSION_ONLY,
+    "ticket-in-both-places": SESSION_ONLY,
+    "ticket-of-another-session": SESSION_ONLY,
+    "refresh-valid": {"TOKEN_SOURCES": ["cookie"]},
+    "refresh-too-often": {"REFRESH_RATE": None},
+    "refresh-too-often-wrong": {"REFRESH_RATE": None},
     "anonymous-foreign": {"ALLOW_ANONYMOUS": True},
     "cookie-token-no-origin": {"ALLOW_MISSING_ORIGIN": "always", "TOKEN_SOURCES": ["header"]},
     "origin-missing-session": {"ALLOW_MISSING_ORIGIN": "always"},
@@ -127,12 +142,23 @@ def says(answer: Any) -> Callable[..., Any]:
     return lambda *_, **__: answer
 
 
+async def redeem_unbound(ticket: str, handshake: Any) -> Any:
+    """A redemption that trusts whoever has the ticket."""
+    content = await shelves.redeem(digest_of(ticket))
+    grant = unseal(content or "", ticket)
+    return tickets._refuse("") if grant is None else await database.run(tickets._identify, grant)
+
+
 Part = tuple[Any, str, Any]
 SIGNATURE: Part = (jwt, "_open", unverified)
-CLAIMS: Part = (jwt, "_claims_fault", says(""))
+CLAIMS: Part = (claims, "find_fault", says(""))
 TOKEN_TYPE: Part = (AccessToken, "verify_token_type", says(None))
-SESSION_HASH: Part = (session, "_hash_matches", says(True))
+SESSION_HASH: Part = (session, "hash_matches", says(True))
 EXPLICIT: Part = (offers.Offer, "is_ambient", True)
+KEPT: Part = (shelves, "_delete", says(1))
+UNBOUND: Part = (tickets.TicketAuthenticator, "_redeem", staticmethod(redeem_unbound))
+STILL_ACTIVE: Part = (tickets, "_fault", says(""))
+SAME_USER: Part = (refreshing, "_is_same_user", says(True))
 PERMISSION: Part = (dispatch, "_permits", agrees)
 WELL_FORMED: Part = (messages, "find_flaw", says(None))
 WELL_FORMED_VALUE: Part = (values, "find_flaw", says(None))
@@ -147,6 +173,16 @@ BY_PART: dict[str, Part] = {
     "token-type-list": TOKEN_TYPE,
     "session-hash": SESSION_HASH,
     "explicit-wrong-session-right": EXPLICIT,
+    "ticket-used": KEPT,
+    "ticket-burnt-by-path": KEPT,
+    "ticket-wrong-path-0": UNBOUND,
+    "ticket-wrong-address-0": UNBOUND,
+    "ticket-user-inactive": STILL_ACTIVE,
+    "ticket-password-changed": STILL_ACTIVE,
+    "refresh-key-wrong": SIGNATURE,
+    "refresh-refresh-token": TOKEN_TYPE,
+    "refresh-other-user": SAME_USER,
+    "refresh-other-user-session": SAME_USER,
     "permission": PERMISSION,
     "duplicate-member": WELL_FORMED,
     "duplicate-nested": WELL_FORMED,

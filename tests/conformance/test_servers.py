@@ -12,6 +12,7 @@ import psutil
 import pytest
 from pytest_django import DjangoDbBlocker
 
+from channels_secure.consumers import ahead
 from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
 from tests.conformance import drive
@@ -24,6 +25,7 @@ from tests.conformance.table import (
     Handshake,
     Message,
     Program,
+    Refresh,
     Request,
     Verdict,
     add,
@@ -179,8 +181,11 @@ def test_handshakes_end_as_the_table_says(
         host = used[key]
         with judge.case(case.id, kind):
             world = World()
-            with host.server.connect(timeout=1 if case.required.or_server else 4) as raw:
-                check_response(raw, case.request(world), case.required, kind)
+            request = case.request(world)
+            asked = [*([request.after] if request.after is not None else []), (request, case.required)]
+            for each, required in asked:
+                with host.server.connect(timeout=1 if required.or_server else 4) as raw:
+                    check_response(raw, each, required, kind)
             host.check_log(world.secrets, troubled=case.required.or_server)
             host.check_bystander()
         host.take_log()
@@ -208,6 +213,40 @@ def test_messages_are_answered_as_the_table_says(
         host.take_log()
     for raw in all_sockets:
         raw.connection.close()
+
+
+@pytest.mark.parametrize(("kind", "cases"), on_both(lambda kind: by_row(Refresh, kind)))
+def test_refreshes_end_as_the_table_says(
+    kind: ServerKind, cases: list[Refresh], hosts: Hosts, judge: Judge, world: World
+) -> None:
+    host = hosts(kind, LIVE_SETTINGS)
+    for case in cases:
+        with judge.case(case.id, kind):
+            world = World()
+            request, text = case.opened(world), case.frame(world)
+            with host.server.connect(timeout=5) as raw:
+                assert shake(raw, request).status == 101
+                refresh(raw, case, text, kind)
+            host.check_log(world.secrets)
+            host.check_bystander()
+        host.take_log()
+
+
+def refresh(raw: RawSocket, case: Refresh, text: str, kind: str) -> None:
+    for _ in range(case.earlier):
+        raw.send_text(text)
+        raw.read_json()
+    raw.send_text(text)
+    if case.required.close is not None:
+        check_closing(raw.read_until_closed(), case.required.close, kind)
+        return
+    frame = raw.read_json()
+    if case.required.error is None:
+        drive.check_refreshed(frame, case)
+    else:
+        drive.check_answer(frame, case.required)
+    raw.send_text(drive.PROBE["/open/"][0])
+    assert raw.read_json() == drive.PROBE["/open/"][1]
 
 
 def speak(raw: RawSocket, case: Message, kind: str) -> None:
@@ -441,6 +480,31 @@ def test_a_flood_is_closed_and_harms_nobody(kind: ServerKind, hosts: Hosts) -> N
 
 
 @row(
+    "live-busy-flood",
+    56,
+    "2,000 frames while a handler runs, without rates",
+    "all are read, 16 are kept and the rest refused, few answers; a bystander is served",
+)
+def test_a_flood_while_a_handler_runs_is_read_and_refused(kind: ServerKind, hosts: Hosts) -> None:
+    host = hosts(kind, {**LIVE_SETTINGS, **QUICK, "HANDLER_TIMEOUT": 4})
+    with opened(host, "/odd/?row=busy") as raw:
+        raw.send_json({"type": "hang"})
+        for number in range(2_000):
+            raw.send_json({"type": "say", "id": number, "text": "hello"})
+        host.check_bystander()
+        closing = raw.read_until_closed()
+    check_closing(closing, Reason.HANDLER_TIMEOUT, kind)
+    refused = closing.json_frames()[:-1]
+    assert {frame["code"] for frame in refused} == {"rate_limited"}
+    assert len(refused) <= 101 * 3
+    event = wait_for_row(host.server, kind="connection.closed", reason="handler_timeout", ip="127.0.0.1")
+    assert event.detail["received"] == 2_001
+    denied = AuditEvent.objects.filter(kind="message.denied", connection_id=event.connection_id)
+    assert sum(denied.values_list("count", flat=True)) == 2_000 - ahead.MAX_FRAMES
+    host.check_log()
+
+
+@row(
     "live-handshake-flood",
     55,
     "300 handshakes of one address, with the default settings",
@@ -542,6 +606,25 @@ def test_a_silent_peer_is_cut(kind: ServerKind, hosts: Hosts) -> None:
         assert raw.read_json() == {"type": "ping"}
         check_closing(raw.read_until_closed(timeout=5), Reason.HEARTBEAT_TIMEOUT, kind)
     host.take_log()
+
+
+@row(
+    "live-busy-heartbeat",
+    60,
+    "a handler runs three times as long as a heartbeat may take, and the peer answers",
+    "its pings are answered, and it is not cut for its silence",
+)
+def test_a_busy_socket_is_not_cut_for_its_silence(kind: ServerKind, hosts: Hosts) -> None:
+    beat = {"HEARTBEAT_INTERVAL": 1, "HEARTBEAT_TIMEOUT": 0.5, "HANDLER_TIMEOUT": 4.5}
+    host = hosts(kind, {**LIVE_SETTINGS, **QUICK, **beat})
+    with opened(host, "/odd/") as raw:
+        raw.send_json({"type": "hang"})
+        for number in range(3):
+            raw.send_json({"type": "ping", "id": number})
+            assert raw.read_json() == {"type": "pong", "ref": number}
+            raw.sent_nothing(within=0.8)
+        check_closing(raw.read_until_closed(timeout=5), Reason.HANDLER_TIMEOUT, kind)
+    host.check_log()
 
 
 @row(

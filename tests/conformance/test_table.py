@@ -11,7 +11,7 @@ import tests.conformance.catalogue  # noqa: F401 - fills the table
 from channels_secure import database
 from tests.conformance import drive
 from tests.conformance.conftest import Judge, QuietLog
-from tests.conformance.table import CANARY, SETTINGS, TABLE, Case, Handshake, Message, configured
+from tests.conformance.table import CANARY, SETTINGS, TABLE, Case, Handshake, Message, Refresh, configured
 from tests.conformance.world import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +48,21 @@ async def test_messages_are_answered_as_the_table_says(cases: list[Message], jud
                 async with asyncio.timeout(10):
                     await drive.speak(case)
                 assert CANARY not in quiet.take()
+            await drive.settle()
+
+
+@pytest.mark.parametrize("cases", by_row(Refresh, "communicator"))
+async def test_refreshes_end_as_the_table_says(cases: list[Refresh], judge: Judge, quiet: QuietLog) -> None:
+    with override_settings(CHANNELS_SECURE=SETTINGS):
+        for case in cases:
+            with judge.case(case.id, "communicator"):
+                world = await database.run(World)
+                request = await database.run(case.opened, world)
+                text = await database.run(case.frame, world)
+                async with asyncio.timeout(10):
+                    await drive.refresh(case, request, text, secrets=world.secrets)
+                log = quiet.take()
+                assert not [secret for secret in world.secrets if secret in log]
             await drive.settle()
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,11 @@ import jwt
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.models import User
+from django.utils import timezone
+
+from channels_secure.auth.base import digest_of
+from channels_secure.auth.tickets import issue_ticket
+from channels_secure.models import Ticket
 
 
 class World:
@@ -56,6 +62,20 @@ class World:
         claims = self.claims(user or self.alice, **changes)
         signing_key = settings.SECRET_KEY if key is None else key
         return self.keep(jwt.encode(claims, signing_key, algorithm=algorithm))
+
+    def ticket(self, user: User | None = None, **options: Any) -> str:
+        """A ticket as the endpoint gives it out."""
+        return self.keep(issue_ticket(user or self.alice, **options))
+
+    def expired_ticket(self) -> str:
+        ticket = self.ticket()
+        past = timezone.now() - timedelta(milliseconds=1)
+        assert Ticket.objects.filter(digest=digest_of(ticket)).update(expires_at=past) == 1
+        return ticket
+
+    def visitor(self) -> User:
+        """Somebody whom no other case meets, so that a case may change him."""
+        return self._user(f"conformance-{uuid4().hex[:12]}")
 
     def forge(self, header: Any, claims: Any, signature: bytes = b"") -> str:
         """A token of any parts, which need not fit."""
