@@ -1,5 +1,6 @@
 """Who may connect, after the first guards: credentials, then registration, then what must be shared and current."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -12,21 +13,27 @@ from django.core.signals import setting_changed
 from django.db import Error as DatabaseTrouble
 from django.utils.module_loading import import_string
 
-from channels_secure import blocklist
+from channels_secure import blocklist, revocation
 from channels_secure.auth.base import Authenticator, Identity, combine
 from channels_secure.conf import get_settings
 from channels_secure.connections import claim_slot
 from channels_secure.connections.connection import Connection
+from channels_secure.connections.slots import claim_shared_slot
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.stores import get_store
+from channels_secure.supervisor import enforcing
+from channels_secure.supervisor.revalidation import revalidate
 from channels_secure.supervisor.sweeping import block_denial
 
 logger = logging.getLogger("channels_secure")
 
+# Seconds that a handshake waits for blocks to be read; the last ones known are good for SNAPSHOT_MAX_STALE.
+POLICY_PATIENCE = 1.0
+
 
 def default_authenticators() -> list[str]:
-    """Sessions, and JSON Web Tokens where simplejwt is installed."""
-    paths = ["channels_secure.auth.session.SessionAuthenticator"]
+    """Sessions, tickets, and JSON Web Tokens where simplejwt is installed."""
+    paths = ["channels_secure.auth.session.SessionAuthenticator", "channels_secure.auth.tickets.TicketAuthenticator"]
     if find_spec("rest_framework_simplejwt") is not None:
         paths.append("channels_secure.auth.jwt.JWTAuthenticator")
     return paths
@@ -71,7 +78,7 @@ async def confirm(connection: Connection) -> Denial | None:
     return (
         await _current_policy(connection)
         or connection.unless_reported(await _user_attempts(connection))
-        or connection.unless_reported(_slot(connection))
+        or connection.unless_reported(await _slot(connection))
     )
 
 
@@ -79,17 +86,34 @@ async def _current_policy(connection: Connection) -> Denial | None:
     settings = connection.settings
     if blocklist.age(time.monotonic()) > 2 * settings.policy_refresh_interval:
         try:
-            await blocklist.refresh()
-        except DatabaseTrouble as error:
+            async with asyncio.timeout(POLICY_PATIENCE):
+                await blocklist.refresh()
+        except (DatabaseTrouble, TimeoutError) as error:
             if blocklist.age(time.monotonic()) > settings.snapshot_max_stale:
                 return _unavailable(error)
     snapshot = blocklist.current()
     if snapshot is None:
         return Denial(reason=Reason.UNAVAILABLE, detail="no blocklist")
     denial = block_denial(connection, snapshot)
-    if denial is None or connection.user_key is not None:
-        return denial
-    return replace(denial, visible=False)
+    if denial is None:
+        return await _revocation(connection, snapshot)
+    return denial if connection.user_key is not None else replace(denial, visible=False)
+
+
+async def _revocation(connection: Connection, snapshot: blocklist.Snapshot) -> Denial | None:
+    """What was taken back before the handshake, or while it was under way."""
+    identity = connection.identity
+    try:
+        if identity is not None and await revocation.is_revoked(identity):
+            return Denial(reason=Reason.INVALID_CREDENTIALS, detail="revoked")
+    except DatabaseTrouble as error:
+        return _unavailable(error)
+    met = enforcing.met_by(connection, snapshot.revoked)
+    if met and all(change.is_recheck for change in met):
+        # What was read for this handshake may be older than the change; `authorize()` has yet to be asked anyway.
+        await revalidate([connection], authorize=False)
+        return None
+    return next((enforcing.refusal_for(change) for change in met if not change.is_recheck), None)
 
 
 async def _user_attempts(connection: Connection) -> Denial | None:
@@ -100,8 +124,11 @@ async def _user_attempts(connection: Connection) -> Denial | None:
     return Denial(reason=Reason.RATE_LIMITED, retry_after=wait, detail="user") if wait else None
 
 
-def _slot(connection: Connection) -> Denial | None:
-    return claim_slot(connection, connection.settings.max_connections, replaces=replaces_oldest(connection))
+async def _slot(connection: Connection) -> Denial | None:
+    """This process is asked first, which costs nothing."""
+    limits, replaces = connection.settings.max_connections, replaces_oldest(connection)
+    denial = claim_slot(connection, limits, replaces=replaces)
+    return denial if denial is not None else await claim_shared_slot(connection, limits, replaces=replaces)
 
 
 def replaces_oldest(connection: Connection) -> bool:
@@ -115,6 +142,6 @@ def replaces_oldest(connection: Connection) -> bool:
     )
 
 
-def _unavailable(error: DatabaseTrouble) -> Denial:
+def _unavailable(error: Exception) -> Denial:
     logger.error("database.unavailable", extra={"error": type(error).__name__})
     return Denial(reason=Reason.UNAVAILABLE, detail=type(error).__name__)

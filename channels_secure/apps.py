@@ -15,10 +15,12 @@ class ChannelsSecureConfig(AppConfig):
 
     def ready(self) -> None:
         # Checks and receivers register on import, which models must not wait for.
-        from channels_secure import audit, blocklist, checks, lifespan, redaction, supervisor  # noqa: F401
+        from channels_secure import audit, blocklist, checks, lifespan, receivers, redaction, supervisor  # noqa: F401
 
         redaction.install()
+        receivers.connect()
         lifespan.hook_into_reactor()
         # The last registered is the first called.
+        atexit.register(supervisor.leave_at_exit)
         atexit.register(audit.flush_at_exit)
         atexit.register(supervisor.record_ends)

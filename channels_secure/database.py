@@ -24,7 +24,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 READERS, WRITERS, PROJECT = "channels_secure.read", "channels_secure.write", "channels_secure.project"
-THREADS = {READERS: 2, WRITERS: 1, PROJECT: 2}
+REVIEWERS = "channels_secure.review"
+THREADS = {READERS: 2, WRITERS: 1, PROJECT: 2, REVIEWERS: 1}
 # Seconds for which a thread keeps a connection that Django would close after each request (CONN_MAX_AGE = 0): opening
 # it again takes longer than the queries.
 LINGER = 0.02
@@ -56,11 +57,12 @@ class Workers(Executor):
         return future
 
     def end(self, seconds: float | None) -> None:
-        """Let the threads end after what is queued, and wait so long for each; None is without limit."""
+        """Let the threads end after what is queued, and wait so long for all; None is without limit."""
+        deadline = None if seconds is None else time.monotonic() + seconds
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
         try:
@@ -155,6 +157,11 @@ async def ask_project(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
     return await asyncio.get_running_loop().run_in_executor(_pool(PROJECT), partial(function, *args, **kwargs))
 
 
+async def review(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The same for looks at many open sockets at once, which must not hold up handshakes either."""
+    return await asyncio.get_running_loop().run_in_executor(_pool(REVIEWERS), partial(function, *args, **kwargs))
+
+
 async def write(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a synchronous function that changes rows, after those that came before it."""
     if _is_writing.get():
@@ -190,9 +197,10 @@ def is_running() -> bool:
 
 
 def shutdown(seconds: float | None = None) -> None:
-    """End the threads once they have done what is queued, waiting so long for each; the next use starts new ones."""
+    """End the threads once they have done what is queued, waiting so long for all; the next use starts new ones."""
+    deadline = None if seconds is None else time.monotonic() + seconds
     with _lock:
         ending = list(_workers.values())
         _workers.clear()
     for workers in ending:
-        workers.end(seconds)
+        workers.end(None if deadline is None else max(0.0, deadline - time.monotonic()))

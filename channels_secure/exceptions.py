@@ -2,7 +2,8 @@
 
 ChannelsSecureError
 ├── Denied        raised by application code: refuse this handshake or this message
-└── PeerGone      raised by the package out of `send()` after the socket has ended
+├── PeerGone      raised by the package out of `send()` after the socket has ended
+└── Unavailable   raised by a store, or what needs one: it is away, and guessing would not be safe
 """
 
 from channels_secure.policy.decisions import Denial, Reason
@@ -35,3 +36,7 @@ class Denied(ChannelsSecureError):
 
 class PeerGone(ChannelsSecureError):
     """The socket has ended, so nothing more can be sent; let it pass through to end the handler."""
+
+
+class Unavailable(ChannelsSecureError):
+    """What would have to be asked is away; nothing was decided, and it may be tried again later."""

@@ -5,6 +5,7 @@ import time
 
 from channels_secure.connections import violations
 from channels_secure.connections.connection import Connection, Event
+from channels_secure.connections.validity import has_expired
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.messages import is_too_big
 
@@ -42,7 +43,7 @@ class Receiver:
             connection.received += 1
             if not connection.received & YIELD_MASK:
                 await asyncio.sleep(0)
-            if connection.expires_at is not None and now >= connection.expires_at:
+            if connection.expires_at is not None and now >= connection.expires_at and has_expired(connection):
                 # The supervisor looks only now and then.
                 connection.deny(Denial(reason=Reason.CREDENTIALS_EXPIRED))
                 continue
@@ -51,7 +52,7 @@ class Receiver:
 
     async def _passes(self, event: Event, now: float) -> bool:
         connection = self._connection
-        wait = connection.budgets.charge(now)
+        wait = await connection.budgets.charge(now)
         if wait:
             denial = connection.unless_reported(Denial(reason=Reason.RATE_LIMITED, retry_after=wait))
             if denial is not None:

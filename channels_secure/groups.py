@@ -5,9 +5,7 @@ layer messages, dispatches and JSON encodings. Here it costs one of each.
 """
 
 import asyncio
-import hashlib
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from secrets import token_hex
@@ -21,15 +19,14 @@ from channels.layers import get_channel_layer
 
 from channels_secure.background import start
 from channels_secure.connections.connection import Connection
-from channels_secure.consumers.inbox import Inbox, listen, unsubscribe
+from channels_secure.consumers.inbox import Inbox, unsubscribe
+from channels_secure.listening import listen
+from channels_secure.policy.group_names import group_name as group_name
 
 logger = logging.getLogger("channels_secure")
 
 BROADCAST = "channels_secure.broadcast"
 RENEW_INTERVAL = 60.0
-_CHANNELS_GRAMMAR = re.compile(r"[a-zA-Z0-9_.-]{1,99}", re.ASCII)
-# A name of the form that hashing makes is hashed too: nobody can name their way into another name's group.
-_HASHED = re.compile(r"cs\.[0-9a-f]{32}", re.ASCII)
 
 
 def _nearest(value: Any) -> Any:
@@ -49,19 +46,6 @@ class Member(Protocol):
 
     connection: Connection
     inbox: Inbox
-
-
-def group_name(name: str) -> str:
-    """The channel layer's name of a group: unchanged where Channels accepts it, else ``cs.<sha256[:32]>``.
-
-    Raises:
-        TypeError: the name is not a string.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"a group's name is a string, not {type(name).__name__}")
-    if _CHANNELS_GRAMMAR.fullmatch(name) and not _HASHED.fullmatch(name):
-        return name
-    return "cs." + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class LocalGroup:

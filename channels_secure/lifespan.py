@@ -12,8 +12,9 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from channels_secure import audit, database
+from channels_secure import audit, database, supervisor
 from channels_secure.connections import Connection, registry
+from channels_secure.connections.slots import slots_are_back
 from channels_secure.policy.decisions import Denial, Reason
 
 logger = logging.getLogger("channels_secure")
@@ -21,7 +22,7 @@ logger = logging.getLogger("channels_secure")
 Event = MutableMapping[str, Any]
 
 # Seconds: an orchestrator gives a process ten to thirty, and the project's own shutdown wants some of them.
-GOODBYES, WRITING, ENDING = 1.0, 4.0, 1.0
+GOODBYES, WRITING, LEAVING, ENDING = 1.0, 4.0, 1.0, 1.0
 # Within which seconds clients are asked to come back.
 COME_BACK = (1.0, 10.0)
 
@@ -61,9 +62,12 @@ async def finish(connections: Iterable[Connection]) -> int:
     tasks = {connection.task for connection in connections}
     if tasks:
         await asyncio.wait(tasks, timeout=GOODBYES)
-    left = await audit.flush_all(WRITING)
+    # Side by side: neither a store nor a database that hangs takes the other's time.
+    left, _ = await asyncio.gather(audit.flush_all(WRITING), slots_are_back(LEAVING))
     if not left:
-        database.shutdown(ENDING)
+        await supervisor.current().presence.leave(LEAVING)
+        # Not in the event loop, in which others end as well.
+        await asyncio.to_thread(database.shutdown, ENDING)
     return left
 
 

@@ -2,23 +2,27 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 from django.conf import settings as django_settings
 
 from channels_secure import admission, frames, supervisor
+from channels_secure.auth.offers import without_credentials
 from channels_secure.auth.session import open_session
 from channels_secure.auth.subprotocols import without_tokens
 from channels_secure.conf import Settings, get_settings
 from channels_secure.connections import events, farewell, faults, make_room, registry
 from channels_secure.connections.connection import Connection, Event, Receive, Send
+from channels_secure.connections.slots import give_back_slot, make_shared_room
 from channels_secure.guards import DEFAULT_GUARDS, Guard, admit
 from channels_secure.limits import limits_of
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
 from channels_secure.policy.origins import OriginPolicy
 from channels_secure.stores import get_store
+from channels_secure.supervisor import revalidation
 
 logger = logging.getLogger("channels_secure")
 
@@ -98,6 +102,7 @@ class HandshakeMiddleware:
         return {
             **scope,
             "headers": list(_without_tokens(scope["headers"], connection.offered)),
+            "query_string": without_credentials(scope.get("query_string") or b"", connection.settings),
             "subprotocols": list(connection.offered),
             "cookies": handshake.cookies,
             "session": open_session(handshake) if session is None else session,
@@ -117,6 +122,7 @@ class HandshakeMiddleware:
             finally:
                 registry().discard(connection)
                 connection.budgets.close()
+                give_back_slot(connection)
                 if connection.conduct.unrecorded:
                     events.throttled(connection)
                 if connection.accepted:
@@ -155,8 +161,12 @@ def _accepted(connection: Connection) -> None:
         connection.timer.cancel()
         connection.timer = None
     events.accepted(connection)
+    if not connection.validity.urgent:
+        # A look that failed during the handshake is made up for at once.
+        revalidation.schedule(connection, time.monotonic())
     if admission.replaces_oldest(connection):
         make_room(connection, connection.settings.max_connections)
+        make_shared_room(connection)
 
 
 def _without_tokens(headers: Iterable[tuple[bytes, bytes]], offered: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:

@@ -14,5 +14,11 @@ message_denied = Signal()
 block_created = Signal()
 block_lifted = Signal()
 
-# Sent in this process, in the committing thread, after every commit that changed blocks. Carries no facts.
+# Sent in this process, in the committing thread, after every commit that changed blocks or revocations. Carries no
+# facts.
 policy_changed = Signal()
+
+# Sent by a store that several processes share, in this process's event loop: `store` is its name, `error` what was the
+# last straw. In between everything is counted in this process.
+store_degraded = Signal()
+store_recovered = Signal()

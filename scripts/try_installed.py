@@ -16,6 +16,7 @@ from django.core.management import call_command
 # Each of these needs the optional dependency that it is there for.
 NEEDS_AN_EXTRA = (
     "channels_secure.auth.jwt",
+    "channels_secure.auth.revocable",
     "channels_secure.consumers.pydantic_schemas",
     "channels_secure.pytest_plugin",
     "channels_secure.stores.redis",

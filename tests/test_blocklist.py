@@ -475,13 +475,13 @@ async def test_blocks_that_ended_are_not_in_the_snapshot(user: User) -> None:
 async def test_a_refresh_sees_what_was_committed_before_it_however_many_are_under_way(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from channels_secure.blocklist import snapshot as module
+    from channels_secure.blocklist import in_force as module
 
     has_read, may_return, real, looks = threading.Event(), threading.Event(), module._read, []
 
-    def slow_at_first(known: int | None) -> Any:
-        looks.append(known)
-        result = real(known)
+    def slow_at_first(*arguments: Any) -> Any:
+        looks.append(arguments)
+        result = real(*arguments)
         if len(looks) == 1:
             has_read.set()
             may_return.wait(30)
@@ -547,11 +547,11 @@ async def test_with_the_database_away_every_caller_is_told_and_the_old_snapshot_
 
 
 def test_what_was_read_later_is_not_replaced_by_what_was_read_before() -> None:
-    from channels_secure.blocklist import snapshot
+    from channels_secure.blocklist import in_force
 
     newer, older = build(2, [], 20.0), build(1, [], 10.0)
-    assert snapshot._in_force.put(newer, 20.0)
-    assert not snapshot._in_force.put(older, 10.0)
+    assert in_force._in_force.put(newer, 20.0)
+    assert not in_force._in_force.put(older, 10.0)
     assert blocklist.current() is newer
     assert blocklist.age(25.0) == 5.0
 

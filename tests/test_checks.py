@@ -16,8 +16,10 @@ from django.core.checks.registry import registry
 from pytest_django import Settings
 
 from channels_secure import checks
+from channels_secure.auth.tickets import TicketAuthenticator
 from channels_secure.checks import consumers as consumer_checks
 from channels_secure.checks import deployment
+from channels_secure.checks import stores as store_checks
 from channels_secure.checks.consumers import check_consumers, declared_consumers
 from channels_secure.consumers import SecureJsonConsumer, handles
 from channels_secure.policy.handshake import Handshake
@@ -25,6 +27,7 @@ from channels_secure.policy.handshake import Handshake
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "checks.md"
 JWT = "channels_secure.auth.jwt.JWTAuthenticator"
 SESSION = "channels_secure.auth.session.SessionAuthenticator"
+TICKET = "channels_secure.auth.tickets.TicketAuthenticator"
 
 
 def found(*, deploy: bool = False) -> list[CheckMessage]:
@@ -51,6 +54,15 @@ def only_this_tests_consumers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the consumers of other test modules: a class lives on, and some of them are misdeclared on purpose."""
     older = declared_consumers()
     monkeypatch.setattr(consumer_checks, "declared_consumers", lambda: declared_consumers() - older)
+
+
+urlpatterns: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def without_endpoints(settings: Settings) -> None:
+    """A project whose URLs are nobody's business."""
+    settings.ROOT_URLCONF = __name__
 
 
 @pytest.fixture
@@ -187,7 +199,9 @@ def test_w005_is_silent_where_django_knows_of_no_proxy(secure: Settings) -> None
 def test_e005_an_app_that_is_needed(secure: Settings, name: str) -> None:
     from channels_secure.checks.installation import check_apps
 
-    secure.INSTALLED_APPS = [app for app in secure.INSTALLED_APPS if app != name and app != "django.contrib.admin"]
+    # These need the others themselves.
+    left_out = {name, "django.contrib.admin", "rest_framework_simplejwt.token_blacklist"}
+    secure.INSTALLED_APPS = [app for app in secure.INSTALLED_APPS if app not in left_out]
     (message,) = check_apps(None)
     assert (message.id, message.msg) == ("channels_secure.E005", f"INSTALLED_APPS lacks {name!r}.")
 
@@ -372,6 +386,34 @@ def test_w007_to_w009_simplejwt_settings_that_do_not_fit(
     assert codes() == set()
 
 
+def test_w010_tickets_that_nobody_takes(secure: Settings) -> None:
+    secure.ROOT_URLCONF = "tests.urls"
+    secure.CHANNELS_SECURE = {
+        **secure.CHANNELS_SECURE,
+        "AUTHENTICATORS": [SESSION, "no.such.Class", f"{__name__}.found"],
+    }
+    assert "W010" in codes()
+    assert "TicketAuthenticator" in str(message_of("W010").hint)
+
+
+@pytest.mark.parametrize("path", [TICKET, f"{__name__}.OwnTickets"])
+def test_w010_is_silent_where_tickets_are_taken(secure: Settings, path: str) -> None:
+    secure.ROOT_URLCONF = "tests.urls"
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUTHENTICATORS": [SESSION, path]}
+    assert codes() == set()
+
+
+def test_w010_is_silent_about_defaults_and_about_tickets_that_a_project_issues_itself(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUTHENTICATORS": [TICKET]}
+    assert codes() == set()
+    secure.ROOT_URLCONF, secure.CHANNELS_SECURE = "tests.urls", {}
+    assert "W010" not in codes()
+
+
+class OwnTickets(TicketAuthenticator):
+    """Tickets with something more to them."""
+
+
 # Consumers -----------------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +468,36 @@ def test_wrong_settings_keep_the_check_of_consumers_silent(secure: Settings) -> 
     assert [message.obj for message in check_consumers(None)] == [Misdeclared]
     secure.CHANNELS_SECURE = {"MODE": "off"}
     assert check_consumers(None) == []
+
+
+# The store -----------------------------------------------------------------------------------------------------------
+
+REDIS_STORE = "channels_secure.stores.redis.RedisStore"
+
+
+def test_e010_a_store_whose_client_is_not_installed(secure: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = {"BACKEND": REDIS_STORE, "LOCATION": "redis://localhost:6379/0"}
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "STORE": store}
+    assert deploy_codes() == set()
+    monkeypatch.setattr(store_checks, "find_spec", {"redis": None}.get)
+    assert codes() == {"E010"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"LOCATION": "localhost:6379"},
+        {"LOCATION": "redis://:secret@localhost:port"},
+        {"LOCATION": "redis://:secret@localhost", "PREFIX": "{cs}"},
+        {"LOCATION": "redis://:secret@localhost", "SOCKET_TIMEOUT": -1},
+        {"LOCATION": "redis://:secret@localhost", "TIMEOUT": 1},
+    ],
+)
+def test_e011_a_store_that_cannot_be_made(secure: Settings, options: dict[str, Any]) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "STORE": {"BACKEND": REDIS_STORE, **options}}
+    assert codes() == {"E011"}
+    assert "secret" not in str(message_of("E011"))
 
 
 # Production ----------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ async def test_what_is_no_message_is_answered_and_the_socket_stays_open(text: st
         "receive_json",
         "send", "send_json", "close", "accept", "dispatch", "scope", "authorize", "join", "broadcast", "__init__",
         "_loop",
-        "say ", "Say", "refresh_token",
+        "say ", "Say",
     ],
 )  # fmt: skip
 async def test_a_type_is_never_looked_up_among_attributes(kind: str) -> None:

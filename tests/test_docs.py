@@ -91,7 +91,7 @@ def test_the_readme_is_short() -> None:
 
 def test_every_field_of_the_models_is_documented() -> None:
     text = (REFERENCE / "models.md").read_text()
-    for model in (models.AuditEvent, models.Block):
+    for model in (models.AuditEvent, models.Block, models.LiveConnection, models.LiveProcess):
         for field in model._meta.concrete_fields:
             assert field.name == "id" or f"`{field.name}`" in text, f"{model.__name__}.{field.name}"
 
@@ -99,7 +99,7 @@ def test_every_field_of_the_models_is_documented() -> None:
 def test_every_public_signal_is_documented() -> None:
     text = (REFERENCE / "signals.md").read_text()
     public = {name for name, value in vars(signals).items() if isinstance(value, Signal)} - {"policy_changed"}
-    assert public == set(re.findall(r"`((?:connection|handshake|message|block)_\w+ed)`", text))
+    assert public == set(re.findall(r"`((?:connection|handshake|message|block|store)_\w+ed)`", text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

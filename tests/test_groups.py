@@ -12,9 +12,9 @@ from django.utils.safestring import mark_safe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels_secure import groups
+from channels_secure import groups, listening
 from channels_secure.connections import outbox
-from channels_secure.consumers import SecureJsonConsumer, inbox
+from channels_secure.consumers import SecureJsonConsumer
 from channels_secure.groups import broadcast, group_name, hub
 from channels_secure.testing import guarded
 from tests.sockets import StalledPeer, ask, connect, logged, quiet, rows, until  # noqa: F401
@@ -359,8 +359,8 @@ def trouble(quiet: None, settings: Any) -> Any:  # noqa: F811
 async def test_a_layer_that_fails_ends_no_socket_and_is_heard_again_when_it_is_back(
     trouble: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "RETRY_FIRST", 0.001)
-    monkeypatch.setattr(inbox, "RETRY_LAST", 0.002)
+    monkeypatch.setattr(listening, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(listening, "RETRY_LAST", 0.002)
     trouble.failing = {"receive"}
     async with connect(room()) as socket:
         assert await ask(socket, "ping") == {"done": "ping"}

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from channels_secure import audit, database
+from channels_secure import audit, database, supervisor
 from channels_secure import lifespan as room
 from channels_secure.connections import registry
 from channels_secure.lifespan import lifespan
 from channels_secure.models import AuditEvent
-from channels_secure.supervisor import supervisor as internals
 from channels_secure.testing import SecureCommunicator, guarded
 from tests.endings import Stubborn
 from tests.live.servers import LiveServer, ServerKind
@@ -164,8 +163,8 @@ async def test_connections_that_nobody_ended_are_recorded_once_at_exit() -> None
     pending = SecureCommunicator(guarded(Slow.as_asgi()), "/ws/")
     await pending.send_input({"type": "websocket.connect"})
     await until(lambda: len(registry()) == 2)
-    internals.record_ends()
-    internals.record_ends()
+    supervisor.record_ends()
+    supervisor.record_ends()
     (closed,) = await rows(kind="connection.closed")
     assert (closed.reason, closed.detail["detail"]) == ("server_restart", "the process ended")
     for one in (socket, pending):

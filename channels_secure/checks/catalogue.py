@@ -71,6 +71,16 @@ BAD_DECLARATION = Check(
     "{}; the consumer refuses every connection.",
     "Correct the declaration: `@handles(type)` on an `async def` method with one annotated parameter.",
 )
+REDIS_NOT_INSTALLED = Check(
+    "E010",
+    "STORE names RedisStore, but redis-py is not installed, so that every handshake would fail.",
+    "Run `pip install channels-secure[redis]`, or take STORE out of CHANNELS_SECURE.",
+)
+WRONG_STORE = Check(
+    "E011",
+    "{}.",
+    "Correct the options of STORE: LOCATION, PREFIX, SOCKET_TIMEOUT.",
+)
 
 CHANNELS_NOT_LISTED = Check(
     "W001", "INSTALLED_APPS lacks 'channels'.", "Add it, so that Channels' own checks and commands are found."
@@ -116,6 +126,11 @@ OTHER_HEADER = Check(
     "SIMPLE_JWT['AUTH_HEADER_NAME'] is {}, but WebSocket handshakes are searched for Authorization only.",
     "Let clients that cannot send Authorization use a subprotocol.",
 )
+TICKETS_NOT_ACCEPTED = Check(
+    "W010",
+    "The URLs give out tickets, but AUTHENTICATORS names no authenticator that accepts them.",
+    "Add 'channels_secure.auth.tickets.TicketAuthenticator' to AUTHENTICATORS, or take channels_secure.urls out.",
+)
 
 REPORT_MODE = Check(
     "W020",
@@ -126,7 +141,7 @@ REPORT_MODE = Check(
 MEMORY_STORE = Check(
     "W021",
     "STORE keeps rates and connection limits in each process's memory, so that they hold per process only.",
-    "Run one process, or use a store that is shared between processes.",
+    "Run one process, or use channels_secure.stores.redis.RedisStore, which processes share.",
     deploy=True,
 )
 IN_MEMORY_LAYER = Check(

@@ -7,8 +7,11 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Tags, register
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
+from channels_secure.auth.tickets import TicketAuthenticator
 from channels_secure.checks import catalogue as found
 from channels_secure.checks.settings import readable_settings
 
@@ -108,6 +111,32 @@ def _accepts_access_tokens() -> bool:
         return bool(access_token_classes())
     except ImportError:
         return True  # simplejwt names the class that it cannot import
+
+
+@register(Tags.security)
+def check_tickets(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """An endpoint that gives out what nobody takes. The other way round is fine: a project may issue tickets itself."""
+    settings = readable_settings()
+    if settings is None or settings.authenticators is None or any(map(_takes_tickets, settings.authenticators)):
+        return []
+    return [found.TICKETS_NOT_ACCEPTED.report()] if _gives_out_tickets() else []
+
+
+def _takes_tickets(path: str) -> bool:
+    try:
+        authenticator = import_string(path)
+    except ImportError:
+        return False
+    return isinstance(authenticator, type) and issubclass(authenticator, TicketAuthenticator)
+
+
+def _gives_out_tickets() -> bool:
+    try:
+        reverse("channels_secure:ticket")
+    except (NoReverseMatch, ImproperlyConfigured):
+        # Django's own checks say what is wrong with the URLs.
+        return False
+    return True
 
 
 @register(Tags.security)

@@ -6,20 +6,20 @@ handler that hangs can delay a decision.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from dataclasses import InitVar, dataclass, field
 from secrets import token_hex
 from typing import Any
 
 import msgspec
 
-from channels_secure.auth.base import Identity
+from channels_secure.auth.base import Identity, digest_of
 from channels_secure.conf import Settings
 from channels_secure.connections import backpressure, entrance, farewell
 from channels_secure.connections.budgets import Budgets, Conduct
 from channels_secure.connections.outbox import Outbox
+from channels_secure.connections.validity import Validity
 from channels_secure.exceptions import PeerGone
 from channels_secure.limits import Limits
 from channels_secure.policy.addresses import bucket
@@ -31,7 +31,6 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 
-logger = logging.getLogger("channels_secure")
 encode = msgspec.json.encode
 
 # Servers' `send` does not suspend while their buffers have room, so a busy sender would starve the loop.
@@ -63,6 +62,7 @@ class Connection:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     budgets: Budgets = field(default_factory=Budgets)
     conduct: Conduct = field(default_factory=Conduct)
+    validity: Validity = field(default_factory=Validity)
     on_accept: Callable[["Connection"], None] | None = None
     timer: asyncio.TimerHandle | None = None
     # Says what report mode lets pass; None when nothing is.
@@ -75,7 +75,11 @@ class Connection:
     identity: Identity | None = None
     # The user's primary key as text, None while nobody has been identified; a deleted user has none any more.
     user_key: str | None = None
+    # The SHA-256 of the session's key, which itself is a secret; None where no session spoke for the user.
+    session_digest: str | None = None
     offered: tuple[str, ...] = ()
+    # The channel layer's names of the groups that its consumer has joined.
+    groups: Collection[str] = ()
     # What report mode has let pass of this handshake.
     reported: tuple[Reason, ...] = ()
     # Timestamps for `policy.liveness`.
@@ -88,6 +92,8 @@ class Connection:
     warned: bool = False
     speaks_frames: bool = False
     has_own_loop: bool = False
+    # Asked while a handler of such a loop runs on, which reads nothing meanwhile.
+    read_ahead: Callable[[], None] | None = None
     # How far it has come: `vetted` says that the guards found nothing against it, `ended` that the application can send
     # no more, `leaving` that it has returned.
     vetted: bool = False
@@ -127,6 +133,7 @@ class Connection:
         """Say who is connecting."""
         self.identity = identity
         self.user_key = None if identity.is_anonymous else str(identity.user.pk)
+        self.session_digest = None if identity.session_key is None else digest_of(identity.session_key)
 
     @property
     def subject_key(self) -> str | None:

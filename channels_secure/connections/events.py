@@ -12,7 +12,6 @@ from channels_secure.connections.connection import Connection
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.rates import Rate
 from channels_secure.stores import get_store
-from channels_secure.stores.base import Store
 
 ONE_ATTEMPT = Rate(1, 60.0)
 CREDENTIAL_REASONS = frozenset(
@@ -70,9 +69,17 @@ def would_refuse(connection: Connection, denial: Denial) -> None:
 
 def message_refused(connection: Connection, denial: Denial, count: int = 1) -> None:
     """`count` messages of an open socket were refused."""
+    connection.conduct.violations += count
     detail = {"detail": denial.detail} if denial.detail else {}
-    _record(connection, "message.denied", denial.reason, detail, count)
+    kind = "credentials.failed" if denial.reason in CREDENTIAL_REASONS else "message.denied"
+    _record(connection, kind, denial.reason, detail, count)
     _tell(signals.message_denied, connection, denial.reason)
+
+
+def refreshed(connection: Connection) -> None:
+    """An open socket goes on with another token."""
+    kind = connection.identity.kind if connection.identity is not None else ""
+    _record(connection, "credentials.refreshed", "", {"credentials": kind})
 
 
 def throttled(connection: Connection) -> None:
@@ -89,24 +96,17 @@ def strike(connection: Connection) -> None:
     key = connection.subject_key
     if rate is None or key is None:
         return
+    spawn(_strike(connection, key, rate))
+
+
+async def _strike(connection: Connection, key: str, rate: Rate) -> None:
     store = get_store()
     # The budget is one smaller than the setting, so that the strike which completes the number blocks.
-    if rate.amount > 1 and not _spends(store, f"strike:{key}", rate.less_one()):
+    if rate.amount > 1 and not await store.take(f"strike:{key}", rate.less_one()):
         return
     # Those who are never blocked, staff among them, must not order a query with every strike.
-    if not _spends(store, f"block:{key}", ONE_ATTEMPT):
-        spawn(_block(connection))
-
-
-def _spends(store: Store, key: str, rate: Rate) -> bool:
-    """Take one unit of a budget that no socket keeps; whether it was spent already."""
-    limiter = store.hold(key, rate)
-    wait = limiter.take(time.monotonic())
-    store.release(limiter)
-    return wait > 0
-
-
-async def _block(connection: Connection) -> None:
+    if await store.take(f"block:{key}", ONE_ATTEMPT):
+        return
     user = connection.user if connection.user_key is not None else None
     address = None if user is not None else connection.handshake.address
     await blocklist.ablock_automatically(user=user, address=address, reason="too many violations")
@@ -118,7 +118,7 @@ def _record(connection: Connection, kind: str, reason: str, detail: dict[str, An
         kind,
         reason,
         user=connection.user if connection.user_key is not None else None,
-        ip=_address(connection),
+        ip=address_of(connection),
         path=handshake.safe_path,
         origin=handshake.origin_text or "",
         user_agent=handshake.user_agent,
@@ -137,14 +137,14 @@ def _tell(signal: Signal, connection: Connection, reason: str) -> None:
             sender=Connection,
             connection_id=connection.id,
             user=connection.user,
-            ip=_address(connection),
+            ip=address_of(connection),
             path=handshake.safe_path,
             reason=str(reason),
         )
     )
 
 
-def _address(connection: Connection) -> str | None:
+def address_of(connection: Connection) -> str | None:
     """The client's address, or the peer's where a proxy's header left it unknown."""
     address = connection.handshake.address or connection.handshake.peer
     return None if address is None else str(address)

@@ -1,4 +1,4 @@
-"""The live connections of this process: by id, by user and by address.
+"""The live connections of this process: by id, by user, by session and by address.
 
 An event loop has a registry of its own, so that nothing here needs a lock. A connection registers before the shared
 checks of its handshake: a block that lands in between finds it (check first and register later loses some).
@@ -21,6 +21,7 @@ class Registry:
     def __init__(self) -> None:
         self.by_id: dict[str, Connection] = {}
         self.by_user: dict[str, Group] = {}
+        self.by_session: dict[str, Group] = {}
         self.by_address: dict[str, Group] = {}
 
     def __len__(self) -> int:
@@ -47,12 +48,17 @@ class Registry:
     def of_user(self, key: str) -> list[Connection]:
         return list(self.by_user.get(key, ()))
 
+    def of_session(self, digest: str) -> list[Connection]:
+        return list(self.by_session.get(digest, ()))
+
     def at_address(self, key: str) -> list[Connection]:
         return list(self.by_address.get(key, ()))
 
     def _keys(self, connection: Connection) -> Iterator[tuple[dict[str, Group], str]]:
         if connection.user_key is not None:
             yield self.by_user, connection.user_key
+        if connection.session_digest is not None:
+            yield self.by_session, connection.session_digest
         if connection.address_key is not None:
             yield self.by_address, connection.address_key
 

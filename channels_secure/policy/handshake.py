@@ -82,9 +82,7 @@ class Handshake:
         flaws: list[str] = []
         ssl = (_raw_name(secure_header[0]), secure_header[1]) if secure_header else None
         headers = read_headers(scope.get("headers", ()), flaws)
-        if scope.get("client") is None and _listens_on_port(scope.get("server")):
-            flaws.append("no client address")
-        client = _read_client(scope.get("client"), headers, proxies, flaws)
+        client = _read_client(scope, headers, proxies, flaws)
         believed = client.trusted_proxy or not proxies.declared
         origin, origin_text = _read_origin(headers.get(b"origin", ()))
         return cls(
@@ -168,7 +166,10 @@ def _listens_on_port(server: Any) -> bool:
     return isinstance(server, (list, tuple)) and len(server) > 1 and isinstance(server[1], int)
 
 
-def _read_client(raw: Any, headers: Headers, proxies: Proxies, flaws: list[str]) -> Client:
+def _read_client(scope: Mapping[str, Any], headers: Headers, proxies: Proxies, flaws: list[str]) -> Client:
+    raw = scope.get("client")
+    if raw is None and _listens_on_port(scope.get("server")):
+        flaws.append("no client address")
     first = raw[0] if isinstance(raw, (list, tuple)) and raw else ""
     # No client at all is a UNIX socket; everything else that is no text is no address either.
     peer = None if raw is None else first if isinstance(first, str) else ""

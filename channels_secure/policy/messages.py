@@ -38,6 +38,18 @@ class Pong(msgspec.Struct, tag="pong", tag_field="type", forbid_unknown_fields=T
     id: Id | None = None
 
 
+class RefreshToken(msgspec.Struct, tag="refresh_token", tag_field="type", forbid_unknown_fields=True):
+    """The client has a newer access token."""
+
+    token: str
+    id: Id | None = None
+
+    def __repr__(self) -> str:
+        # What is shown is logged sooner or later, and a token is a credential.
+        return "RefreshToken(…)"
+
+
+Control = Ping | Pong | RefreshToken
 CONTROL_TYPES = frozenset({"ping", "pong", "refresh_token"})
 
 
@@ -78,9 +90,9 @@ class MessageDecoder:
         own_ids: Iterable[str] = (),
     ) -> None:
         self._envelopes = {envelope.name: envelope for envelope in envelopes}
-        self._by_struct: dict[type, Envelope | None] = {Ping: None, Pong: None}
+        self._by_struct: dict[type, Envelope | None] = {Ping: None, Pong: None, RefreshToken: None}
         self._by_struct |= {envelope.struct: envelope for envelope in self._envelopes.values()}
-        union: Any = Ping | Pong
+        union: Any = Control
         for envelope in self._envelopes.values():
             union |= envelope.struct
         self._decode = msgspec.json.Decoder(union).decode
@@ -122,7 +134,7 @@ class MessageDecoder:
         except (ValueError, TypeError):
             return _invalid("Invalid value", ref=ref)
 
-    def _control(self, text: str, message: Ping | Pong) -> Parsed | Refused:
+    def _control(self, text: str, message: Control) -> Parsed | Refused:
         ref = message.id
         flaw = find_flaw(text, self.max_depth)
         if flaw is not None:
@@ -154,7 +166,7 @@ class MessageDecoder:
         return self._decode_payload(text, name, ref, payload)
 
     def _knows(self, name: str) -> bool:
-        return name in self._envelopes or name in self._payloads or name in ("ping", "pong")
+        return name in self._envelopes or name in self._payloads or name in CONTROL_TYPES
 
     def _decode_payload(self, text: str, name: str, ref: Ref, decoder: PayloadDecoder) -> Parsed | Refused:
         members = self._whole(text)

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from channels_secure.policy.decisions import Denial, FieldError, Reason
-from channels_secure.policy.messages import Parsed, Refused, read_id
+from channels_secure.policy.messages import CONTROL_TYPES, Parsed, RefreshToken, Refused, read_id
+from channels_secure.policy.schemas import Ref
 from channels_secure.policy.wellformed import MAX_INTEGER, NOT_JSON, TOO_DEEP, find_flaw
 
 # The `type` of a value: no declared type is empty.
@@ -18,7 +19,7 @@ class ValueDecoder:
 
     Args:
         max_depth: how deeply objects and arrays may nest.
-        controls: whether ``ping`` and ``pong`` objects are the package's own frames.
+        controls: whether ``ping``, ``pong`` and ``refresh_token`` objects are the package's own frames.
         raw: whether the consumer wants the checked text, because it decodes it itself.
     """
 
@@ -41,8 +42,8 @@ class ValueDecoder:
             flaw = find_flaw(text, self.max_depth)
             if flaw is not None:
                 return _invalid(flaw)
-        if self._controls and type(value) is dict and value.get("type") in ("ping", "pong"):
-            return _control(value)
+        if self._controls and type(value) is dict and type(kind := value.get("type")) is str and kind in CONTROL_TYPES:
+            return _control(kind, value)
         return VALUE, None, text if self._raw else value
 
 
@@ -59,12 +60,21 @@ def _is_plain(value: Any, text: str) -> bool:
     return True
 
 
-def _control(value: dict[str, Any]) -> Parsed | Refused:
+def _control(kind: str, value: dict[str, Any]) -> Parsed | Refused:
     ref = read_id(value.get("id"))
     if isinstance(ref, FieldError):
-        return Refused(Denial(reason=Reason.INVALID_MESSAGE, errors=(ref,), detail=ref.message))
-    return value["type"], ref, value
+        return _refuse(ref)
+    if kind != "refresh_token":
+        return kind, ref, value
+    token = value.get("token")
+    if type(token) is not str:
+        return _refuse(FieldError("token", "Expected `str`" if "token" in value else "Required"), ref)
+    return kind, ref, RefreshToken(token, ref)
 
 
 def _invalid(what: str) -> Refused:
-    return Refused(Denial(reason=Reason.INVALID_MESSAGE, errors=(FieldError("", what),), detail=what))
+    return _refuse(FieldError("", what))
+
+
+def _refuse(error: FieldError, ref: Ref = None) -> Refused:
+    return Refused(Denial(reason=Reason.INVALID_MESSAGE, errors=(error,), detail=error.message), ref)

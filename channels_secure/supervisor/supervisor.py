@@ -18,11 +18,14 @@ from django.db import Error as DatabaseTrouble
 from channels_secure import audit, blocklist
 from channels_secure.background import start
 from channels_secure.conf import get_settings
-from channels_secure.connections import Registry, events, registry
-from channels_secure.policy.decisions import Denial, Reason
+from channels_secure.connections import Registry, registry
 from channels_secure.signals import policy_changed
 from channels_secure.stores import get_store
-from channels_secure.supervisor import sweeping
+from channels_secure.supervisor import enforcing, push, rounds, sweeping
+from channels_secure.supervisor.janitor import Janitor
+from channels_secure.supervisor.presence import Presence
+from channels_secure.supervisor.renewal import Renewal
+from channels_secure.supervisor.rounds import Rounds
 
 logger = logging.getLogger("channels_secure")
 
@@ -39,12 +42,20 @@ class Supervisor:
 
     def __init__(self, connections: Registry) -> None:
         self.connections = connections
+        self.presence = Presence(connections)
         self._task: asyncio.Task[None] | None = None
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._awake = asyncio.Event()
+        self._sweep_due_at = 0.0
         self._policy_due = False
         self._policy_failed = False
+        # When the last look at the version was begun.
+        self._policy_began = 0.0
         self._enforced: blocklist.Snapshot | None = None
+        self._rechecks = enforcing.Rechecks()
+        self._rounds = Rounds(connections)
+        self._renewal = Renewal(connections)
+        self._janitor = Janitor()
 
     def ensure(self) -> None:
         """Start the task unless it runs."""
@@ -53,21 +64,33 @@ class Supervisor:
             self._task.add_done_callback(self._ended)
 
     def policy_is_due(self) -> None:
-        """Look for changed blocks now rather than at the next pass."""
+        """Look for changed blocks and revocations now rather than at the next pass."""
         self._policy_due = True
-        self._awake.set()
+        if self._task is not None:
+            self._step("policy", self._refresh_policy())
 
     def wake(self) -> None:
+        self._sweep_due_at = 0.0
         self._awake.set()
 
     async def _run(self) -> None:
-        while self.connections or audit.pending():
-            self._awake.clear()
-            try:
-                await self._pass()
-            except Exception:
-                logger.exception("supervisor.failed")
-            await self._pause()
+        ear = start(push.attend(self.policy_is_due))
+        try:
+            while self._is_needed():
+                self._awake.clear()
+                try:
+                    await self._pass()
+                except Exception:
+                    logger.exception("supervisor.failed")
+                await self._pause()
+                if not self._is_needed():
+                    # Before the question is asked once more: a connection may come while the store is at it.
+                    await _rest_store()
+        finally:
+            ear.cancel()
+
+    def _is_needed(self) -> bool:
+        return bool(self.connections) or audit.pending() or self.presence.pending()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._task is task:
@@ -77,20 +100,40 @@ class Supervisor:
 
     async def _pass(self) -> None:
         """What one act raises must not keep the others from being done, the deadlines least of all."""
-        for act in (self._enforce, self._begin_steps, _sweep_store):
+        for act in (self._enforce, self._begin_steps, self._watch_database, _sweep_store):
             try:
                 act()
             except Exception:
                 logger.exception("supervisor.failed")
-        await sweeping.sweep(self.connections, time.monotonic())
+        now = time.monotonic()
+        if now >= self._sweep_due_at:
+            # Not at each pass: looking at ten thousand deadlines takes longer than all the rest of it.
+            interval = min(PASS_INTERVAL, get_settings().policy_refresh_interval)
+            self._sweep_due_at = now + 0.9 * interval
+            await sweeping.sweep(self.connections, now)
 
     def _begin_steps(self) -> None:
         self._step("policy", self._refresh_policy())
+        self._step("presence", self.presence.look())
         self._step("audit", audit.flush())
+        self._step("revalidation", self._rounds.go())
+        self._step("slots", self._renewal.look())
+        self._step("janitor", self._janitor.look())
+
+    def _watch_database(self) -> None:
+        # A look that hangs fails without an error.
+        look = self._running.get("policy")
+        is_stuck = look is not None and not look.done() and time.monotonic() - self._policy_began > rounds.PATIENCE
+        self._rounds.watch(policy_is_away=self._policy_failed or is_stuck)
 
     async def _pause(self) -> None:
         settings = get_settings()
-        pause = min(PASS_INTERVAL, settings.policy_refresh_interval, settings.audit_flush_interval)
+        pause = min(
+            PASS_INTERVAL,
+            settings.policy_refresh_interval,
+            settings.audit_flush_interval,
+            settings.revalidate_interval / 4,
+        )
         try:
             async with asyncio.timeout(pause):
                 await self._awake.wait()
@@ -102,6 +145,8 @@ class Supervisor:
         if name in self._running and not self._running[name].done():
             step.close()
             return
+        if name == "policy":
+            self._policy_began = time.monotonic()
         self._running[name] = start(step)
 
     async def _refresh_policy(self) -> None:
@@ -129,13 +174,27 @@ class Supervisor:
     def _enforce(self) -> None:
         """Apply a snapshot to the open sockets once, whoever loaded it: a handshake may have been first."""
         snapshot = blocklist.current()
-        if snapshot is not None and snapshot is not self._enforced:
+        if snapshot is None or snapshot is self._enforced:
+            return
+        before = self._enforced
+        if before is None or before.blocks != snapshot.blocks:
             sweeping.enforce_blocks(self.connections, snapshot)
-            self._enforced = snapshot
+        changes = snapshot.revoked.since(None if before is None else before.revoked)
+        self._rechecks.add(enforcing.end(self.connections, changes))
+        self._enforced = snapshot
+        if self._rechecks:
+            self._step("recheck", self._rechecks.go())
 
 
 def _sweep_store() -> None:
     get_store().sweep()
+
+
+async def _rest_store() -> None:
+    try:
+        await get_store().rest()
+    except Exception:
+        logger.exception("supervisor.failed")
 
 
 _supervisors: WeakKeyDictionary[asyncio.AbstractEventLoop, Supervisor] = WeakKeyDictionary()
@@ -153,18 +212,9 @@ def current() -> Supervisor:
     return found
 
 
-def record_ends() -> None:
-    """Record the end of the connections still open when the process ends: nothing will run their clean-up any more."""
-    for supervisor in list(_supervisors.values()):
-        for connection in supervisor.connections:
-            supervisor.connections.discard(connection)
-            if connection.denial is None:
-                connection.denial = Denial(reason=Reason.SERVER_RESTART, detail="the process ended")
-            events.throttled(connection)
-            if connection.accepted:
-                events.closed(connection)
-            else:
-                events.refused(connection, connection.denial)
+def everybody() -> list[Supervisor]:
+    """The supervisors of all event loops of this process."""
+    return list(_supervisors.values())
 
 
 def _policy_changed(**_: Any) -> None:

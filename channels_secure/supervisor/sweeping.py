@@ -4,25 +4,36 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Iterator
+from typing import Any
 
 from channels_secure import blocklist
 from channels_secure.connections import Registry, events
 from channels_secure.connections.connection import Connection, encode
+from channels_secure.connections.validity import has_expired
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.liveness import Act, next_act
 
 logger = logging.getLogger("channels_secure")
 
 # A pass lets others run after so many connections, some milliseconds of work.
-STRETCH = 2_000
+STRETCH = 500
 STUBBORN = 1.0
+_NOTHING: Any = object()
+# Seconds that a handler may run before its frames are read ahead of it.
+PATIENCE = 1.0
 
 
 async def sweep(connections: Registry, now: float) -> None:
     """Do what is due at `now` on every connection."""
     for number, connection in enumerate(connections, 1):
         try:
-            _attend(connection, now)
+            if connection.conduct.unrecorded:
+                events.throttled(connection)
+            if connection.ended:
+                _watch_ending(connection, now)
+            else:
+                _look(connection, now)
         except Exception:
             # One connection's trouble must not keep the deadlines of all the others from being enforced.
             logger.exception("sweep.failed", extra={"connection_id": connection.id})
@@ -30,25 +41,20 @@ async def sweep(connections: Registry, now: float) -> None:
             await asyncio.sleep(0)
 
 
-def _attend(connection: Connection, now: float) -> None:
-    if connection.conduct.unrecorded:
-        events.throttled(connection)
-    if connection.ended:
-        _watch_ending(connection, now)
-    else:
-        _look(connection, now)
-
-
 def _look(connection: Connection, now: float) -> None:
     if connection.handler_since is not None:
         # Frames wait while a handler runs: silence is ours, not the peer's.
         connection.heard_at, connection.pinged_at = now, None
+        if connection.read_ahead is not None and connection.accepted and now - connection.handler_since > PATIENCE:
+            connection.read_ahead()
     if connection.sending and connection.sending_since is None:
         # Stamped here rather than at every send; a send that ends takes the stamp away.
         connection.sending_since = now
     if not connection.accepted:
         return
-    act = next_act(connection, connection.limits.deadlines, now)
+    ends = connection.expires_at
+    renewable = ends is not None and now >= ends and not has_expired(connection)
+    act = next_act(connection, connection.limits.deadlines, now, renewable=renewable)
     if act is None:
         return
     if isinstance(act, Reason):
@@ -82,7 +88,13 @@ def _watch_ending(connection: Connection, now: float) -> None:
 
 def _hurry(connection: Connection, now: float) -> None:
     """Cancel what goes on after the end: clean-up has its deadline twice, once for `disconnect()`, once for groups."""
-    if connection.ending_since is None:
+    if connection.handler_since is not None:
+        # What it has begun may matter to others than its peer: it has the time it would have had.
+        limit = connection.limits.deadlines.handler
+        if limit is not None and now - connection.handler_since >= limit:
+            logger.error("handler.timeout", extra={"connection_id": connection.id})
+            connection.stop()
+    elif connection.ending_since is None:
         connection.ending_since = now
     elif now - connection.ending_since > 2 * connection.settings.disconnect_timeout + STUBBORN:
         logger.error("disconnect.timeout", extra={"connection_id": connection.id})
@@ -91,7 +103,7 @@ def _hurry(connection: Connection, now: float) -> None:
 
 def enforce_blocks(connections: Registry, snapshot: blocklist.Snapshot) -> None:
     """Cut every connection whose user or address is blocked."""
-    for connection in connections:
+    for connection in _suspects(connections, snapshot):
         try:
             denial = block_denial(connection, snapshot)
         except Exception:
@@ -99,6 +111,18 @@ def enforce_blocks(connections: Registry, snapshot: blocklist.Snapshot) -> None:
             denial = Denial(reason=Reason.UNAVAILABLE, detail="the blocklist could not be asked")
         if denial is not None:
             connection.sever(denial)
+
+
+def _suspects(connections: Registry, snapshot: blocklist.Snapshot) -> Iterator[Connection]:
+    """Those whom a block names, whether or not it has expired: few, where asking about each of 10,000 takes long."""
+    for key in snapshot.users.keys() & connections.by_user.keys():
+        yield from connections.of_user(key)
+    if not snapshot.networks:
+        return
+    for connection in connections:
+        address = connection.handshake.address
+        if address is not None and next(snapshot.networks.matches(address), _NOTHING) is not _NOTHING:
+            yield connection
 
 
 def block_denial(connection: Connection, snapshot: blocklist.Snapshot) -> Denial | None:

@@ -12,8 +12,6 @@ from channels_secure.policy.addresses import (
     Client,
     IPAddress,
     IPNetwork,
-    NetworkMap,
-    NetworkSet,
     Proxies,
     bucket,
     is_never_blocked_automatically,
@@ -22,6 +20,7 @@ from channels_secure.policy.addresses import (
     refuse_dangerous,
     resolve_client,
 )
+from channels_secure.policy.networks import NetworkMap, NetworkSet
 from tests.policy.timing import best_seconds
 
 PROXY = "10.0.0.1"

@@ -54,6 +54,19 @@ def test_each_deadline_is_due_at_its_moment_and_not_before(
     assert next_act(times, deadlines, due_at + 1) is act
 
 
+def test_what_may_have_been_prolonged_closes_nothing_by_itself_and_hides_nothing_else() -> None:
+    times = Times(expires_at=50, heard_at=50)
+    assert next_act(times, ALL, 50, renewable=True) is Act.WARN
+    times.warned = True
+    assert next_act(times, ALL, 50, renewable=True) is None
+    assert next_act(times, ALL, 75, renewable=True) is Act.PING
+    times.sending_since = 51
+    assert next_act(times, ALL, 56, renewable=True) is Reason.SLOW_CONSUMER
+    assert next_act(times, ALL, 1000, renewable=True) is Reason.SLOW_CONSUMER
+    times.sending_since = None
+    assert next_act(times, ALL, 1000, renewable=True) is Reason.CREDENTIALS_EXPIRED
+
+
 @pytest.mark.parametrize("now", [0.0, 1e3, 1e6, 1e9])
 def test_what_is_switched_off_is_never_due(now: float) -> None:
     assert next_act(Times(), NONE, now) is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from channels_secure.policy.decisions import Reason
-from channels_secure.policy.messages import MessageDecoder, Ping, Pong, Refused, is_too_big
+from channels_secure.policy.messages import MessageDecoder, Ping, Pong, RefreshToken, Refused, is_too_big
 from channels_secure.policy.schemas import envelop
 from tests.policy.documents import (
     LARGEST,
@@ -179,10 +179,37 @@ def refusal(text: str) -> tuple[str, list[tuple[str, str]], Any]:
         ('{"type":"ping"}', ("ping", None, Ping())),
         ('{"type":"ping","id":"q"}', ("ping", "q", Ping("q"))),
         ('{"id":7,"type":"pong"}', ("pong", 7, Pong(7))),
+        ('{"type":"refresh_token","token":"a.b.c"}', ("refresh_token", None, RefreshToken("a.b.c"))),
+        ('{"token":"","id":"q","type":"refresh_token"}', ("refresh_token", "q", RefreshToken("", "q"))),
     ],
 )
 def test_a_message_is_its_type_its_id_and_its_payload(text: str, parsed: Any) -> None:
     assert decoder.decode(text) == parsed
+
+
+@pytest.mark.parametrize(
+    ("members", "path"),
+    [
+        ({}, "token"),
+        ({"token": 5}, "token"),
+        ({"token": None}, "token"),
+        ({"token": ["a.b.c"]}, "token"),
+        ({"token": "a.b.c", "more": 1}, ""),
+    ],
+)
+def test_a_refresh_without_a_token_is_no_message(members: dict[str, Any], path: str) -> None:
+    code, errors, ref = refusal(json.dumps({"type": "refresh_token", "id": 3, **members}))
+    assert (code, [error[0] for error in errors], ref) == ("invalid_message", [path], 3)
+
+
+def test_a_refresh_that_parsers_read_differently_is_no_message() -> None:
+    text = '{"type":"refresh_token","token":"a.b.c","token":"d.e.f"}'
+    assert refusal(text) == ("invalid_message", [("", "Duplicate key")], None)
+
+
+def test_a_refreshs_token_is_not_shown() -> None:
+    message = decoder.decode('{"type":"refresh_token","token":"secret.secret.secret"}')
+    assert "secret" not in repr(message)
 
 
 NOT_AN_OBJECT = ("invalid_message", [("", "A message is a JSON object")], None)
@@ -214,7 +241,7 @@ def test_what_is_not_json_is_refused(text: str) -> None:
         "shout", "", "Say", "say ", " say", "sаy", "SAY", "websocket.disconnect", "websocket.connect",
         "websocket.receive",
         "close", "accept", "send", "dispatch", "scope", "__init__", "__class__", "_x", ".x", "x" * 300, "Ping", "error",
-        "refresh_token", "value", None, 5, True, 1.5, ["say"], {"type": "say"}, [], {},
+        "value", None, 5, True, 1.5, ["say"], {"type": "say"}, [], {},
     ],
 )  # fmt: skip
 def test_only_declared_types_exist(kind: Any) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from channels_secure.policy.decisions import Reason
-from channels_secure.policy.messages import Refused
+from channels_secure.policy.decisions import FieldError, Reason
+from channels_secure.policy.messages import RefreshToken, Refused
 from channels_secure.policy.values import VALUE, ValueDecoder
 from tests.policy.documents import nested, oracle, values
 
@@ -96,6 +96,19 @@ def test_ping_and_pong_are_the_packages_frames_only_where_the_class_says_so() ->
     assert decode_with_controls('{"type":"ping"}') == ("ping", None, {"type": "ping"})
     assert decode_with_controls('["ping"]') == (VALUE, None, ["ping"])
     assert decode_with_controls('{"type":["ping"]}') == (VALUE, None, {"type": ["ping"]})
+
+
+def test_a_refresh_is_the_packages_frame_only_where_the_class_says_so() -> None:
+    text = '{"type":"refresh_token","token":"a.b.c","id":7}'
+    assert decode(text) == (VALUE, None, json.loads(text))
+    assert decode_with_controls(text) == ("refresh_token", 7, RefreshToken("a.b.c", 7))
+
+
+@pytest.mark.parametrize(("token", "words"), [("", "Required"), (',"token":5', "Expected `str`")])
+def test_a_refresh_without_a_token_is_refused(token: str, words: str) -> None:
+    answer = decode_with_controls(f'{{"type":"refresh_token","id":7{token}}}')
+    assert isinstance(answer, Refused)
+    assert (answer.denial.errors, answer.ref) == ((FieldError("token", words),), 7)
 
 
 @pytest.mark.parametrize("bad", [True, 1.5, [], "x" * 65, 2**53])
