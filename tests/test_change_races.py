@@ -15,7 +15,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from channels_secure import admission, blocklist, revocation, supervisor
+from channels_secure import admission, blocklist, database, revocation, supervisor
 from channels_secure.auth.base import Identity
 from channels_secure.auth.jwt import JWTAuthenticator
 from channels_secure.auth.session import SessionAuthenticator
@@ -239,7 +239,7 @@ async def test_a_row_that_is_committed_late_is_found_though_its_id_is_lower(user
         await Revocation.objects.acreate(id=999, subject=str(user.pk), **facts)
         # The control.
         assert not await Revocation.objects.filter(id__gt=last).aexists()
-        await asyncio.to_thread(count_a_change)
+        await database.run(count_a_change)
         assert await ends(early)
 
 

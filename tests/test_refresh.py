@@ -14,7 +14,7 @@ from pytest_django import Settings
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from channels_secure import blocklist, supervisor
+from channels_secure import blocklist, database, supervisor
 from channels_secure.auth.base import Identity
 from channels_secure.auth.jwt import JWTAuthenticator
 from channels_secure.auth.tickets import aissue_ticket
@@ -226,7 +226,7 @@ WRONG: dict[str, Callable[[User], str]] = {
 async def test_a_wrong_token_changes_nothing_and_is_a_strike(wrong: str) -> None:
     user = await alice()
     async with connect(Typed, token=lasting(100, user)) as socket:
-        token = await asyncio.to_thread(WRONG[wrong], user)
+        token = await database.run(WRONG[wrong], user)
         await assert_refused(socket, token)
         assert only_connection().conduct.violations == 1
     (event,) = await rows(kind="credentials.failed")

@@ -56,7 +56,7 @@ async def test_the_same_holds_where_a_store_that_processes_share_keeps_them(sett
     }
     tickets = await issue(200)
     user = await User.objects.aget()
-    tickets.append(await asyncio.to_thread(issue_ticket, user))
+    tickets.append(await database.run(issue_ticket, user))
     assert not await Ticket.objects.aexists()
     async with asyncio.timeout(PATIENCE):
         assert await race(tickets, 4) == [1] * 201

@@ -196,6 +196,20 @@ http {{
 """
 
 
+# Python 3.13 refuses what lacks the extensions that RFC 5280 demands.
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def make_certificates(directory: Path) -> ssl.SSLContext:
     """Write a certificate for the host and its key, and return a client's context that trusts their authority."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -204,11 +218,14 @@ def make_certificates(directory: Path) -> ssl.SSLContext:
     root = (
         unsigned(authority, authority, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(SIGNS_CERTIFICATES, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     leaf = (
         unsigned(subject, authority, key)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOSTNAME)]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -94,10 +94,10 @@ def behind_tls(port: int, directory: Path) -> Iterator[tuple[int, Path]]:
     async def serve() -> None:
         server = await asyncio.start_server(carry, "127.0.0.1", outer, ssl=context)
         ready.set()
-        async with server:
-            while not over.is_set():
-                await asyncio.sleep(0.05)
-            server.close()
+        while not over.is_set():
+            await asyncio.sleep(0.05)
+        # Not `async with`, which from Python 3.12 on waits for the clients to leave.
+        server.close()
 
     outer, ready, over = services.free_port(), threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
