@@ -21,7 +21,8 @@ RENEWAL = 10.0
 REAP_INTERVAL = 5.0
 # Who has not renewed for so long has no open socket either: without a database none lives on that long.
 ABANDONED = 600.0
-CHUNK = 500
+# More at once make the process larger for good: memory that a batch took once is not given back.
+CHUNK = 100
 
 
 def _in(seconds: float) -> Any:
