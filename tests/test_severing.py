@@ -91,9 +91,16 @@ class Reviving(Echo):
             await self.send_json("still here")
 
 
+# An event loop knows its tasks only weakly, and nobody else knows one that waits for what only it knows.
+SHIELDED: set[asyncio.Task[Any]] = set()
+
+
 class Shielded(Echo):
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        await asyncio.shield(asyncio.get_running_loop().create_task(asyncio.Event().wait()))
+        task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
+        SHIELDED.add(task)
+        task.add_done_callback(SHIELDED.discard)
+        await asyncio.shield(task)
 
 
 class Idle(Echo):

@@ -32,7 +32,7 @@ ORIGIN = "https://example.com"
 # What a refusal looks like on a server that can send an HTTP response, and on Daphne.
 STATUS = {"uvicorn": 503, "daphne": 403}
 # A loaded machine's seconds.
-SLACK = 8.0
+SLACK = 20.0
 
 PEOPLE = """
 import json
