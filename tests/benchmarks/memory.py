@@ -16,7 +16,6 @@ ROWS = (subjects.PLAIN, subjects.PLAIN_MEMBER, subjects.TYPED, subjects.TYPED_ME
 QUICK_ROWS = (subjects.PLAIN, subjects.TYPED)
 # Opened before anything is measured: what the first connections bring is not theirs alone.
 FIRST = 50
-# Until background work is done and its memory returned.
 SETTLE = 1.0
 
 
@@ -56,10 +55,10 @@ def _grow(kind: ServerKind, subject: Subject, effort: Effort) -> float:
         process = wire.process_of(server)
         first = wire.open_sockets(server, subject.path, cookie, FIRST)
         stack.callback(wire.close_all, first)
-        time.sleep(SETTLE)
+        time.sleep(SETTLE)  # until what follows an accept, such as its rows, is done: nothing tells a client when
         before = process.memory_info().rss
         stack.callback(wire.close_all, wire.open_sockets(server, subject.path, cookie, count))
-        time.sleep(SETTLE)
+        time.sleep(SETTLE)  # as above
         return float(process.memory_info().rss - before) / count / 1024
 
 

@@ -22,7 +22,6 @@ from tests.live.servers import LiveServer, ServerKind, start_server
 
 SERVERS: tuple[ServerKind, ...] = ("uvicorn", "uvicorn", "daphne")
 COUNT = 999
-# A socket's first pass, after which its process listens to the layer and rests.
 SETTLE = 1.5
 IN_MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 BOUNDS = {"Redis": 100.0, "no shared layer": 1200.0}
@@ -91,7 +90,7 @@ def _block(servers: list[LiveServer], username: str) -> list[float]:
         for server in servers:
             opened = wire.open_sockets(server, "/idle/", cookie, COUNT // len(servers))
             sockets += [stack.enter_context(each) for each in opened]
-        time.sleep(SETTLE)
+        time.sleep(SETTLE)  # until the processes listen to the layer and rest, which no client can see
         block(user=user)
         committed = time.monotonic()
         moments = severing.watch(sockets)

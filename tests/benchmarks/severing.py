@@ -31,7 +31,6 @@ NOTES = (
 )
 # What is done, and in which words the table says so.
 WAYS = {"sever": "severed at once", "block": "blocked in this process", "watch": "blocked in another process"}
-# Until the slow readers' buffers are full and the handlers hang.
 SETTLE = 1.5
 
 
@@ -80,7 +79,7 @@ def _cut(server: LiveServer, how: str, username: str, times: Times) -> None:
         slow = [stack.enter_context(wire.open_socket(server, upgrade, receive_buffer=4096)) for _ in range(SLOW)]
         for connection in hung + slow:
             connection.sendall(wire.text_frame("{}"))
-        time.sleep(SETTLE)
+        time.sleep(SETTLE)  # until the slow readers' buffers are full and the handlers hang
         control = _order(server, how, username)
         stack.enter_context(control)
         started = None

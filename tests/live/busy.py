@@ -2,7 +2,7 @@
 
 | path | |
 |---|---|
-| `/work/` | `work` waits until it is released; `count` says its number back |
+| `/worker/` | `work` waits until it is released; `count` says its number back |
 | `/control/` | `look` says how each worker stands, `release` lets their handlers go on |
 """
 
@@ -100,5 +100,5 @@ def frames_in_server(connection: Connection) -> int:
     return int(getattr(owner, "queue", owner).qsize())
 
 
-routes = URLRouter([path("work/", Worker.as_asgi()), path("control/", Control.as_asgi())])
+routes = URLRouter([path("worker/", Worker.as_asgi()), path("control/", Control.as_asgi())])
 application = ProtocolTypeRouter({"lifespan": lifespan, "websocket": SecureMiddlewareStack(routes)})

@@ -61,7 +61,7 @@ def bench(server: StartServer, kind: ServerKind, request: pytest.FixtureRequest)
     options = getattr(request, "param", {})
     started = server(kind, APP, settings=SETTINGS | options.get("settings", {}), environ=options.get("environ", {}))
     with (
-        started.websocket("/work/", origin=ORIGIN) as worker,
+        started.websocket("/worker/", origin=ORIGIN) as worker,
         started.websocket("/control/", origin=ORIGIN) as control,
     ):
         yield Bench(worker, control)
