@@ -78,7 +78,8 @@ async def until(condition: Callable[[], bool]) -> None:
     """Let others run until something holds; for what nobody announces."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
-            await asyncio.sleep(0)
+            # Not 0: a loop that spins takes the interpreter's lock back before the database's threads wake up for it.
+            await asyncio.sleep(0.001)
 
 
 class Echo(SecureJsonConsumer):

@@ -420,7 +420,7 @@ async def test_those_who_are_given_up_do_not_all_go_at_once(monkeypatch: pytest.
     peers = [Peer(User(pk=number), None) for number in range(1, 1001)]
     for peer in peers:
         registry().add(peer.connection)
-        peer.connection.validity.due_at = 0.0
+        peer.connection.validity.due_at = peer.connection.opened_at = 0.0
     walk = Rounds(registry())
     clock = [1000.0]
     monkeypatch.setattr(rounds.time, "monotonic", lambda: clock[0])
@@ -436,6 +436,30 @@ async def test_those_who_are_given_up_do_not_all_go_at_once(monkeypatch: pytest.
     assert 550 < left_after(grace + 10) < 780
     assert 220 < left_after(grace + 20) < 450
     assert left_after(grace + 30) == 0
+    monkeypatch.undo()
+    for peer in peers:
+        registry().discard(peer.connection)
+    await end_all(peers)
+
+
+async def test_who_came_during_the_trouble_has_the_grace_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, later = peers = [Peer(User(pk=number), None) for number in (1, 2)]
+    walk, grace, clock = Rounds(registry()), get_settings().revalidate_grace, [1000.0]
+    monkeypatch.setattr(rounds, "place_of", lambda each: 0.0)
+    monkeypatch.setattr(rounds.time, "monotonic", lambda: clock[0])
+
+    def ended_at(moment: float) -> list[bool]:
+        clock[0] = moment
+        walk.watch(policy_is_away=True)
+        return [peer.connection.ended for peer in peers]
+
+    before.connection.opened_at, later.connection.opened_at = 0.0, 1000.0 + grace - 1
+    for peer in peers:
+        registry().add(peer.connection)
+    assert ended_at(1000.0) == [False, False]
+    assert ended_at(1000.0 + grace) == [True, False]
+    assert ended_at(1000.0 + 2 * grace - 2) == [True, False]
+    assert ended_at(1000.0 + 2 * grace) == [True, True]
     monkeypatch.undo()
     for peer in peers:
         registry().discard(peer.connection)

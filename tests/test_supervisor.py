@@ -31,6 +31,7 @@ from tests.sockets import (  # noqa: F401
     only_connection,
     quiet,
     rows,
+    swept,
     told,
     until,
 )
@@ -256,9 +257,10 @@ async def test_after_expiry_no_message_is_handled(brisk: Callable[..., None], us
             handled.append(content)
 
     socket = await opened(Recording, token=str(AccessToken.for_user(user)), origin=None)
-    only_connection().expires_at = time.monotonic()
+    connection = only_connection()
+    connection.expires_at = time.monotonic()
     supervisor.current().wake()
-    await until(lambda: only_connection().ended)
+    await until(lambda: connection.ended)
     await socket.send_json_to(1)
     assert await told(socket) == ("credentials_expired", 4419)
     assert handled == []
@@ -534,6 +536,28 @@ async def test_a_database_that_is_away_stops_no_deadline_and_is_logged_once(
     await until(lambda: len(tries) >= 3)
     assert await told(socket) == ("idle_timeout", 4408)
     assert logged(caplog, logging.ERROR) == ["policy.refresh_failed"]
+
+
+async def test_a_look_at_the_policy_that_failed_is_tried_again_at_the_next_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refresh, tries = blocklist.refresh, []
+
+    async def away_once(*, full: bool = False) -> bool:
+        tries.append(full)
+        if len(tries) == 1:
+            raise DatabaseError("away")
+        return await refresh(full=full)
+
+    async with connect(Echo):
+        monkeypatch.setattr(blocklist, "refresh", away_once)
+        supervisor.current().policy_is_due()
+        await until(lambda: len(tries) == 1)
+        # What is known is fresh enough not to be looked at for long, were it not for the failure.
+        await swept()
+        assert len(tries) == 2
+        await swept()
+        assert len(tries) == 2
 
 
 async def test_a_step_that_hangs_holds_up_no_deadline_and_is_not_begun_twice(

@@ -100,12 +100,16 @@ class Rounds:
             audit.record("store.recovered", detail={"store": "database"})
 
     def _give_up(self, now: float, away_since: float, *, everybody: bool) -> None:
-        """Sever those of whom nothing has been known for too long, counted from when their look was due."""
+        """Sever those of whom nothing has been known for too long, counted from when their look was due.
+
+        Whoever came later was admitted on what was known then, perhaps after the trouble's end that we have yet to see.
+        """
         grace = get_settings().revalidate_grace
         spread = min(SPREAD, grace)
         for connection in self._connections:
             latest = now - grace - spread * place_of(connection)
-            if away_since <= latest and (everybody or is_due(connection, latest)):
+            unknown_since = max(away_since, connection.opened_at)
+            if unknown_since <= latest and (everybody or is_due(connection, latest)):
                 connection.sever(Denial(reason=Reason.UNAVAILABLE, detail="could not be re-validated"))
 
 

@@ -151,8 +151,10 @@ class Supervisor:
 
     async def _refresh_policy(self) -> None:
         now = time.monotonic()
-        # Half the interval, so that what another process changed is found within the whole of it.
-        if not self._policy_due and blocklist.age(now) < get_settings().policy_refresh_interval / 2:
+        # Half the interval, so that what another process changed is found within the whole of it. A look that failed is
+        # tried again though a handshake may have had more luck: only our own look ends what `watch` holds for trouble.
+        is_wanted = self._policy_due or self._policy_failed
+        if not is_wanted and blocklist.age(now) < get_settings().policy_refresh_interval / 2:
             return
         snapshot = blocklist.current()
         full = snapshot is None or now - snapshot.loaded_at >= FULL_RELOAD_INTERVAL
