@@ -117,7 +117,7 @@ class _Review:
         )
 
     def _token_denial(self, identity: Identity, user: Any) -> Denial | None:
-        if identity.jti in self._blacklisted:
+        if not self._blacklisted.isdisjoint(identity.jtis):
             return Denial(reason=Reason.CREDENTIALS_REVOKED, detail="token blacklisted")
         said = identity.fingerprint
         if said is not None and simplejwt.password_fingerprint(user) not in (None, said):
@@ -151,7 +151,7 @@ def _keys(claims: Iterable[Claim]) -> set[str]:
 
 
 def _jtis(claims: Iterable[Claim]) -> set[str]:
-    return {claim.identity.jti for claim in claims if claim.identity.jti is not None}
+    return {jti for claim in claims for jti in claim.identity.jtis}
 
 
 def _read_sessions(keys: set[str]) -> dict[str, StoredSession | None]:

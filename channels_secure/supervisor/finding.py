@@ -76,9 +76,8 @@ def _is_older(connection: Connection, change: Change) -> bool:
 
 def _with_token(connections: Registry, tokens: dict[str, Change]) -> Iterator[Concerned]:
     for connection in connections if tokens else ():
-        identity = connection.identity
-        if identity is not None and identity.jti in tokens:
-            yield connection, tokens[identity.jti]
+        if connection.identity is not None:
+            yield from ((connection, tokens[jti]) for jti in connection.identity.jtis if jti in tokens)
 
 
 def _in_group(connections: Registry, groups: dict[str, Change]) -> Iterator[Concerned]:
