@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -20,16 +20,16 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import get_channel_layer
 
 from channels_secure.background import start
-from channels_secure.connections.connection import Connection
-from channels_secure.consumers.inbox import Inbox, unsubscribe
+from channels_secure.consumers.inbox import unsubscribe
 from channels_secure.listening import listen
+from channels_secure.members import LocalGroup, Member
 from channels_secure.policy.group_names import group_name as group_name
 
 logger = logging.getLogger("channels_secure")
 
 BROADCAST = "channels_secure.broadcast"
 RENEW_INTERVAL = 60.0
-# Seconds: how long a consumer waits for the layer, and until one that has failed is asked again.
+# Seconds: how long a consumer waits for the layer; until one that has failed is asked again.
 PATIENCE, RETRY = 1.0, 2.0
 
 
@@ -45,44 +45,6 @@ def _nearest(value: Any) -> Any:
 encode = msgspec.json.Encoder(enc_hook=_nearest).encode
 
 
-class Member(Protocol):
-    """What the hub needs of a consumer."""
-
-    connection: Connection
-    inbox: Inbox
-
-
-class LocalGroup:
-    """The members of one group in this process, and the channel by which the layer reaches all of them."""
-
-    __slots__ = ("changing", "channel", "listener", "members", "renewal", "timer")
-
-    def __init__(self) -> None:
-        self.members: dict[Member, None] = {}
-        # Empty until the layer has been told of it.
-        self.channel = ""
-        self.changing = asyncio.Lock()
-        self.listener: asyncio.Task[None] | None = None
-        self.renewal: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-    def fan_out(self, text: str) -> None:
-        for member in list(self.members):
-            member.connection.post(text)
-
-    def deliver(self, event: dict[str, Any]) -> None:
-        for member in list(self.members):
-            member.inbox.put(dict(event))
-
-    def close(self) -> None:
-        """End what runs for the group."""
-        if self.timer is not None:
-            self.timer.cancel()
-        for task in (self.listener, self.renewal):
-            if task is not None:
-                task.cancel()
-
-
 class Hub:
     """The groups of one event loop on one channel layer."""
 
@@ -90,8 +52,7 @@ class Hub:
         self._layer = layer
         self._id = token_hex(8)
         self._groups: dict[str, LocalGroup] = {}
-        # When the layer failed last, None once it has answered again.
-        self._failed_at: float | None = None
+        self._failed_at: float | None = None  # once the layer has answered again
 
     async def join(self, member: Member, name: str) -> None:
         """Add a member; the first one of a group subscribes this process.
@@ -101,7 +62,9 @@ class Hub:
         group = self._groups.setdefault(name, LocalGroup())
         group.members[member] = None
         if group.listener is None:
-            await self._agree_soon(name, group)
+            telling = await self._agree_soon(name, group)
+            if telling.done():
+                telling.result()
         else:
             self._renew(name, group)
 
@@ -134,6 +97,8 @@ class Hub:
             try:
                 async with asyncio.timeout(PATIENCE):
                     await self._send(name, text)
+            except TypeError:
+                raise  # a name or a message that no layer takes is the program's fault
             except Exception as error:  # noqa: BLE001 - layers raise what their clients do
                 self._note_failure(error)
         # Members' frames leave before the next broadcast is queued, or a burst would look like a slow reader.
@@ -143,13 +108,17 @@ class Hub:
         await self._layer.group_send(name, {"type": BROADCAST, "text": text, "from": self._id})
         self._failed_at = None
 
-    async def _agree_soon(self, name: str, group: LocalGroup) -> None:
+    async def _agree_soon(self, name: str, group: LocalGroup) -> asyncio.Task[None]:
         """Wait for the layer, but not for long: what hangs goes on in the background."""
-        await asyncio.wait({start(self._agree_or_retry(name, group))}, timeout=PATIENCE)
+        telling = start(self._agree_or_retry(name, group))
+        await asyncio.wait({telling}, timeout=PATIENCE)
+        return telling
 
     async def _agree_or_retry(self, name: str, group: LocalGroup) -> None:
         try:
             await self._agree(name, group)
+        except TypeError:
+            raise  # as above
         except Exception as error:  # noqa: BLE001 - layers raise what their clients do
             self._note_failure(error)
             if self._groups.get(name) is group and group.timer is None:

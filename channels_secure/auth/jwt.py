@@ -23,10 +23,10 @@ from rest_framework_simplejwt import settings as simplejwt
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.utils import get_md5_hash_password
 
-from channels_secure import blocklist, database
+from channels_secure import database
 from channels_secure.auth import claims as claims_of
 from channels_secure.auth.base import Identity, combine
-from channels_secure.auth.offers import Offer, examine, find_offers, read_header
+from channels_secure.auth.offers import Offer, examine, find_offers, read_header, unless_revoked
 from channels_secure.conf import get_settings
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
@@ -50,7 +50,7 @@ class JWTAuthenticator:
         if not offers or not all(fault.ambient for fault in faults):
             return combine(faults)
         answers = zip(offers, await _run(offers), strict=True)
-        return combine([*(_unless_revoked(offer, answer) for offer, answer in answers), *faults])
+        return combine([*(unless_revoked(offer, answer) for offer, answer in answers), *faults])
 
     async def verify_token(self, token: str) -> Identity | Denial:
         """Judge a token that an open socket has sent; the same code as for a handshake."""
@@ -92,17 +92,6 @@ def password_fingerprint(user: Any) -> str | None:
 def _schemes() -> set[str]:
     types = simplejwt.api_settings.AUTH_HEADER_TYPES
     return {name.lower() for name in ([types] if isinstance(types, str) else types)}
-
-
-def _unless_revoked(offer: Offer, answer: Identity | Denial) -> Identity | Denial:
-    """A revoked token is a wrong one: in a cookie, beside a good one, it counts as absent.
-
-    By the snapshot in force; what is revoked from now on is found when the connection is registered.
-    """
-    snapshot = blocklist.current()
-    if isinstance(answer, Identity) and snapshot is not None and snapshot.revoked.refuses(answer):
-        return offer.refuse("revoked")
-    return answer
 
 
 async def _run(offers: Sequence[Offer]) -> list[Identity | Denial]:
