@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.util import find_spec
 
 from django.contrib.auth.models import AnonymousUser
 from django.core.signals import setting_changed
@@ -14,6 +13,7 @@ from django.db import Error as DatabaseTrouble
 from django.utils.module_loading import import_string
 
 from channels_secure import blocklist, revocation
+from channels_secure.auth import simplejwt
 from channels_secure.auth.base import Authenticator, Identity, combine
 from channels_secure.conf import get_settings
 from channels_secure.connections import claim_slot
@@ -34,7 +34,7 @@ POLICY_PATIENCE = 1.0
 def default_authenticators() -> list[str]:
     """Sessions, tickets, and JSON Web Tokens where simplejwt is installed."""
     paths = ["channels_secure.auth.session.SessionAuthenticator", "channels_secure.auth.tickets.TicketAuthenticator"]
-    if find_spec("rest_framework_simplejwt") is not None:
+    if simplejwt.is_installed():
         paths.append("channels_secure.auth.jwt.JWTAuthenticator")
     return paths
 

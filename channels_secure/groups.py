@@ -6,10 +6,12 @@ layer messages, dispatches and JSON encodings. Here it costs one of each.
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -18,15 +20,17 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers import get_channel_layer
 
 from channels_secure.background import start
-from channels_secure.connections.connection import Connection
-from channels_secure.consumers.inbox import Inbox, unsubscribe
+from channels_secure.consumers.inbox import unsubscribe
 from channels_secure.listening import listen
+from channels_secure.members import LocalGroup, Member
 from channels_secure.policy.group_names import group_name as group_name
 
 logger = logging.getLogger("channels_secure")
 
 BROADCAST = "channels_secure.broadcast"
 RENEW_INTERVAL = 60.0
+# Seconds: how long a consumer waits for the layer; until one that has failed is asked again.
+PATIENCE, RETRY = 1.0, 2.0
 
 
 def _nearest(value: Any) -> Any:
@@ -41,44 +45,6 @@ def _nearest(value: Any) -> Any:
 encode = msgspec.json.Encoder(enc_hook=_nearest).encode
 
 
-class Member(Protocol):
-    """What the hub needs of a consumer."""
-
-    connection: Connection
-    inbox: Inbox
-
-
-class LocalGroup:
-    """The members of one group in this process, and the channel by which the layer reaches all of them."""
-
-    __slots__ = ("changing", "channel", "listener", "members", "renewal", "timer")
-
-    def __init__(self) -> None:
-        self.members: dict[Member, None] = {}
-        # Empty until the layer has been told of it.
-        self.channel = ""
-        self.changing = asyncio.Lock()
-        self.listener: asyncio.Task[None] | None = None
-        self.renewal: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-    def fan_out(self, text: str) -> None:
-        for member in list(self.members):
-            member.connection.post(text)
-
-    def deliver(self, event: dict[str, Any]) -> None:
-        for member in list(self.members):
-            member.inbox.put(dict(event))
-
-    def close(self) -> None:
-        """End what runs for the group."""
-        if self.timer is not None:
-            self.timer.cancel()
-        for task in (self.listener, self.renewal):
-            if task is not None:
-                task.cancel()
-
-
 class Hub:
     """The groups of one event loop on one channel layer."""
 
@@ -86,13 +52,19 @@ class Hub:
         self._layer = layer
         self._id = token_hex(8)
         self._groups: dict[str, LocalGroup] = {}
+        self._failed_at: float | None = None  # once the layer has answered again
 
     async def join(self, member: Member, name: str) -> None:
-        """Add a member; the first one of a group subscribes this process."""
+        """Add a member; the first one of a group subscribes this process.
+
+        While the layer is in trouble members hear what is said in this process, and the others once it is back.
+        """
         group = self._groups.setdefault(name, LocalGroup())
         group.members[member] = None
         if group.listener is None:
-            await self._agree(name, group)
+            telling = await self._agree_soon(name, group)
+            if telling.done():
+                telling.result()
         else:
             self._renew(name, group)
 
@@ -103,24 +75,64 @@ class Hub:
             return
         group.members.pop(member, None)
         if not group.members:
-            await self._agree(name, group)
+            await self._agree_soon(name, group)
 
     async def leave_all(self, member: Member, names: Iterable[str]) -> None:
-        """Remove a member that has gone; a layer in trouble cannot keep it."""
+        """Remove a member that has gone."""
         for name in names:
-            try:
-                await self.leave(member, name)
-            except Exception as error:  # noqa: BLE001 - layers raise what their clients do
-                logger.warning("layer.failed", extra={"error": type(error).__name__})
+            await self.leave(member, name)
 
-    async def broadcast(self, name: str, text: str) -> None:
-        """Send an encoded frame to every member: here directly, elsewhere through the layer."""
+    async def broadcast(self, name: str, text: str, *, must_arrive: bool = True) -> None:
+        """Send an encoded frame to every member: here directly, elsewhere through the layer.
+
+        Args:
+            must_arrive: raise what the layer raises; otherwise one in trouble is left out, and asked again later.
+        """
         group = self._groups.get(name)
         if group is not None:
             group.fan_out(text)
-        await self._layer.group_send(name, {"type": BROADCAST, "text": text, "from": self._id})
+        if must_arrive:
+            await self._send(name, text)
+        elif self._failed_at is None or time.monotonic() - self._failed_at >= RETRY:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._send(name, text)
+            except TypeError:
+                raise  # a name or a message that no layer takes is the program's fault
+            except Exception as error:  # noqa: BLE001 - layers raise what their clients do
+                self._note_failure(error)
         # Members' frames leave before the next broadcast is queued, or a burst would look like a slow reader.
         await asyncio.sleep(0)
+
+    async def _send(self, name: str, text: str) -> None:
+        await self._layer.group_send(name, {"type": BROADCAST, "text": text, "from": self._id})
+        self._failed_at = None
+
+    async def _agree_soon(self, name: str, group: LocalGroup) -> asyncio.Task[None]:
+        """Wait for the layer, but not for long: what hangs goes on in the background."""
+        telling = start(self._agree_or_retry(name, group))
+        await asyncio.wait({telling}, timeout=PATIENCE)
+        return telling
+
+    async def _agree_or_retry(self, name: str, group: LocalGroup) -> None:
+        try:
+            await self._agree(name, group)
+        except TypeError:
+            raise  # as above
+        except Exception as error:  # noqa: BLE001 - layers raise what their clients do
+            self._note_failure(error)
+            if self._groups.get(name) is group and group.timer is None:
+                pause = RETRY * (0.5 + random.random())  # noqa: S311 - jitter, not a secret
+                group.timer = asyncio.get_running_loop().call_later(pause, self._try_again, name, group)
+
+    def _try_again(self, name: str, group: LocalGroup) -> None:
+        group.timer = None
+        start(self._agree_or_retry(name, group))
+
+    def _note_failure(self, error: Exception) -> None:
+        if self._failed_at is None:
+            logger.warning("layer.failed", extra={"error": type(error).__name__})
+        self._failed_at = time.monotonic()
 
     async def _agree(self, name: str, group: LocalGroup) -> None:
         """Make the layer agree with who is here now; the lock keeps a late leave from undoing a new join."""
@@ -164,7 +176,9 @@ class Hub:
         try:
             await self._layer.group_add(name, channel)
         except Exception as error:  # noqa: BLE001 - the next renewal tries again
-            logger.warning("layer.failed", extra={"error": type(error).__name__})
+            self._note_failure(error)
+        else:
+            self._failed_at = None
 
     async def _receive(self, group: LocalGroup, event: dict[str, Any]) -> None:
         if event.get("type") != BROADCAST:
@@ -196,5 +210,9 @@ def hub(alias: str = DEFAULT_CHANNEL_LAYER) -> Hub:
 
 
 async def broadcast(name: str, content: Mapping[str, Any], *, alias: str = DEFAULT_CHANNEL_LAYER) -> None:
-    """Send a JSON message to every member of a group, from anywhere: a view, a task, a command."""
+    """Send a JSON message to every member of a group, from anywhere: a view, a task, a command.
+
+    Raises:
+        Exception: what the channel layer raises while it is away; members in this process have the message.
+    """
     await hub(alias).broadcast(group_name(name), encode(content).decode())

@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +23,8 @@ from channels_secure.connections import adisconnect, arecheck, registry
 from channels_secure.models import Revocation
 from channels_secure.policy.decisions import Denial
 from channels_secure.policy.handshake import Handshake
+from channels_secure.supervisor import enforcing
+from channels_secure.supervisor.enforcing import Enforcement
 from channels_secure.testing import SecureCommunicator
 from tests.auth.tokens import token_for
 from tests.sockets import Echo, ask, connect, quiet, swept, until  # noqa: F401
@@ -142,9 +144,7 @@ async def test_a_change_between_the_decision_and_the_registration_keeps_the_sock
             # Every open socket has been dealt with before this one registers.
             await CHANGES[change](socket, user)
             await until(lambda: len(registry()) == 1)
-            await swept()
-            await blocklist.refresh(full=True)
-            await swept()
+            await applied_here()
         else:
             # Another process did it, and nobody here will look before the handshake goes on.
             with unannounced():
@@ -159,6 +159,13 @@ async def test_a_change_between_the_decision_and_the_registration_keeps_the_sock
             # Nobody learns whether it was taken away or never good.
             assert outcome.error["code"] == "invalid_credentials"
     assert len(registry()) == 0
+
+
+async def applied_here() -> None:
+    """What has been committed is in force here, and whoever is registered has been dealt with."""
+    await blocklist.refresh(full=True)
+    await swept()
+    await until(lambda: not supervisor.current()._enforcement.is_due)
 
 
 async def ends(socket: SecureCommunicator) -> bool:
@@ -197,12 +204,76 @@ async def test_checking_first_and_registering_later_lets_it_escape(
         shaking = asyncio.ensure_future(socket.shake_hands())
         await gate.judged.wait()
         await CHANGES[change](socket, user)
-        await swept()
+        await applied_here()
         gate.opened.set()
         assert (await shaking).accepted
         await swept()
         assert await ask(socket, "escaped") == "escaped"
         await socket.disconnect()
+
+
+class Held:
+    """The supervisor's search, which waits in each pause after the first until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.released = asyncio.Event(), asyncio.Event()
+        real = Enforcement.go
+
+        async def go(enforcement: Enforcement) -> None:
+            going, pauses = real(enforcement), 0
+            with suppress(StopIteration):
+                while True:
+                    going.send(None)
+                    pauses += 1
+                    if pauses > 1:
+                        self.reached.set()
+                        await self.released.wait()
+
+        monkeypatch.setattr(enforcing, "STRETCH", 1)
+        monkeypatch.setattr(Enforcement, "go", go)
+
+
+@pytest.mark.parametrize("change", ["block of the address", "disconnect of the address"])
+@pytest.mark.parametrize("checks", [True, False], ids=["", "the control"])
+async def test_who_registers_while_a_search_has_paused_finds_the_change_himself(
+    user: User, change: str, checks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_nothing(connection: Any) -> None:
+        return None
+
+    if not checks:
+        monkeypatch.setattr(admission, "confirm", find_nothing)
+    held = Held(monkeypatch)
+    socket = await client(change, user)
+    async with bystander(), connect(Echo, client="198.51.100.8"):
+        gate.is_shut = True
+        shaking = asyncio.ensure_future(socket.shake_hands())
+        await gate.judged.wait()
+        await CHANGES[change](socket, user)
+        await until(held.reached.is_set)
+        gate.opened.set()
+        outcome = await shaking
+        held.released.set()
+        await applied_here()
+        assert outcome.accepted is not checks
+        assert len(registry()) == (2 if checks else 3)
+    await socket.disconnect()
+
+
+@pytest.mark.parametrize("change", ["block of the address", "disconnect of the address"])
+async def test_who_has_registered_before_a_search_is_found_by_it(
+    user: User, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    async with bystander():
+        socket = await client(change, user)
+        assert (await socket.shake_hands()).accepted
+        await CHANGES[change](socket, user)
+        # One stretch has been looked at, and its socket is another's.
+        await until(held.reached.is_set)
+        assert await ask(socket, 1) == 1
+        held.released.set()
+        assert await ends(socket)
 
 
 async def test_a_thousand_handshakes_race_a_block_and_none_escapes(user: User, settings: Any) -> None:
@@ -256,7 +327,7 @@ def count_a_change() -> None:
 async def test_who_connects_after_a_disconnect_was_applied_is_not_asked_to_go(user: User) -> None:
     async with bystander():
         await adisconnect(user=user)
-        await swept()
+        await applied_here()
         began = time.monotonic()
         async with connect(Echo, user=user) as socket:
             assert await ask(socket, 1) == 1

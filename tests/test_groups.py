@@ -328,6 +328,7 @@ class Trouble(InMemoryChannelLayer):
 
     failing: set[str] = set()
     gate: asyncio.Event | None = None
+    asked = 0
 
     async def receive(self, channel: str) -> Any:
         self._check("receive")
@@ -343,6 +344,13 @@ class Trouble(InMemoryChannelLayer):
             await self.gate.wait()
         await super().group_discard(group, channel)
 
+    async def group_send(self, group: str, message: Any) -> None:
+        type(self).asked += 1
+        self._check("group_send")
+        if self.gate is not None:
+            await self.gate.wait()
+        await super().group_send(group, message)
+
     def _check(self, what: str) -> None:
         if what in self.failing:
             raise ConnectionError("the layer is away")
@@ -351,7 +359,7 @@ class Trouble(InMemoryChannelLayer):
 @pytest.fixture
 def trouble(quiet: None, settings: Any) -> Any:  # noqa: F811
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.test_groups.Trouble"}}
-    Trouble.failing, Trouble.gate = set(), None
+    Trouble.failing, Trouble.gate, Trouble.asked = set(), None, 0
     return Trouble
 
 
@@ -384,15 +392,69 @@ async def test_a_layer_that_fails_at_the_end_leaves_no_member(trouble: Any, capl
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_group_that_could_not_be_joined_can_be_joined_later(trouble: Any) -> None:
+async def test_a_group_that_the_layer_could_not_be_told_of_is_told_later(
+    trouble: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "RETRY", 0.002)
     trouble.failing = {"group_add"}
-    outcome = await connect(room()).shake_hands()
-    assert (outcome.code, outcome.reason) == (4500, "internal_error")
-    trouble.failing = set()
     async with connect(room()) as socket:
+        # Meanwhile what is said in this process is heard.
+        assert await ask(socket, {"n": 1}) == {"n": 1}
+        assert "lobby" not in get_channel_layer().groups
+        trouble.failing = set()
+        await until(lambda: "lobby" in get_channel_layer().groups)
         await get_channel_layer().group_send("lobby", {"type": "news", "n": 1})
         assert await socket.receive_json_from() == {"news": 1}
+    assert logged(caplog).count("layer.failed") == 1
     assert hub()._groups == {}
+    assert get_channel_layer().groups == {}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_group_that_is_left_before_the_layer_is_back_is_not_told_of_any_more(
+    trouble: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "RETRY", 0.002)
+    trouble.failing = {"group_add"}
+    async with connect(room()):
+        pass
+    assert hub()._groups == {}
+    trouble.failing = set()
+    async with connect(room()) as socket:
+        assert await ask(socket, {"n": 1}) == {"n": 1}
+    assert get_channel_layer().groups == {}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_layer_that_fails_ends_no_socket_that_broadcasts_and_is_asked_again(
+    trouble: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connect(room()) as socket:
+        trouble.failing = {"group_send"}
+        for number in range(3):
+            assert await ask(socket, {"n": number}) == {"n": number}
+        assert trouble.asked == 1
+        assert logged(caplog).count("layer.failed") == 1
+        with pytest.raises(ConnectionError):
+            await groups.broadcast("lobby", {"n": 4})
+        assert await socket.receive_json_from() == {"n": 4}
+        trouble.failing = set()
+        monkeypatch.setattr(groups, "RETRY", 0.0)
+        assert await ask(socket, {"n": 5}) == {"n": 5}
+        assert trouble.asked == 3
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_layer_that_hangs_keeps_no_handler(trouble: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "PATIENCE", 0.01)
+    trouble.gate = asyncio.Event()
+    async with connect(room()) as socket:
+        for number in range(2):
+            assert await ask(socket, {"n": number}) == {"n": number}
+            assert await ask(socket, "ping") == {"done": "ping"}
+        # It was waited for once only.
+        assert trouble.asked == 1
+        trouble.gate.set()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -17,7 +17,7 @@ LAYERS: dict[int, frozenset[str]] = {
     2: frozenset({"database", "migrations", "models", "redaction", "signals", "stores"}),
     3: frozenset({"audit", "auth", "blocklist", "limits", "revocation"}),
     4: frozenset({"admission", "connections", "frames", "guards", "supervisor"}),
-    5: frozenset({"consumers", "groups", "middleware", "receivers"}),
+    5: frozenset({"consumers", "groups", "members", "middleware", "receivers"}),
     6: frozenset(
         {
             "admin",

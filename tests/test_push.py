@@ -136,22 +136,33 @@ async def test_a_push_that_a_flushed_layer_lost_is_found_by_polling(valkey: Valk
     assert await told(socket) == ("disconnected", 4440)
 
 
+@pytest.fixture
+def looks_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[bool]]:
+    """From the call on, the listener hangs after its next look; returns the list of all looks that are begun."""
+
+    def begin() -> list[bool]:
+        looks, real = list[bool](), blocklist.refresh
+
+        async def counting(*, full: bool = False) -> bool:
+            looks.append(full)
+            return await real(full=full)
+
+        monkeypatch.setattr(push, "PAUSE", 3600.0)
+        monkeypatch.setattr(blocklist, "refresh", counting)
+        return looks
+
+    return begin
+
+
 async def test_a_full_channel_is_found_by_polling(
-    valkey: Valkey, user: User, settings: Any, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, user: User, settings: Any, looks_once: Callable[[], list[bool]]
 ) -> None:
     """The listener hangs after the first message, so that the layer drops what comes later."""
     settings.CHANNEL_LAYERS = layers(valkey.url, valkey.prefix, capacity=1)
     settings.CHANNELS_SECURE = OFTEN
-    socket, looks = await opened(user=user), []
+    socket = await opened(user=user)
     await attended(valkey)
-    monkeypatch.setattr(push, "PAUSE", 3600.0)
-    real = blocklist.refresh
-
-    async def counting(*, full: bool = False) -> bool:
-        looks.append(full)
-        return await real(full=full)
-
-    monkeypatch.setattr(blocklist, "refresh", counting)
+    looks = looks_once()
     for _ in range(5):
         await get_channel_layer().group_send(push.GROUP, push.LOOK)
     await elsewhere(user)
@@ -256,19 +267,10 @@ async def test_whatever_a_message_says_it_means_look(
     assert "layer.bad_event" not in logged(caplog)
 
 
-async def test_a_flood_of_messages_makes_few_looks(
-    relay: type[Relay], monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    socket, looks = await opened(), []
+async def test_a_flood_of_messages_makes_few_looks(relay: type[Relay], looks_once: Callable[[], list[bool]]) -> None:
+    socket = await opened()
     await until(lambda: push.GROUP in get_channel_layer().groups)
-    monkeypatch.setattr(push, "PAUSE", 3600.0)
-    real = blocklist.refresh
-
-    async def counting(*, full: bool = False) -> bool:
-        looks.append(full)
-        return await real(full=full)
-
-    monkeypatch.setattr(blocklist, "refresh", counting)
+    looks = looks_once()
     for _ in range(90):
         await get_channel_layer()._layer.group_send(push.GROUP, push.LOOK)
     await until(lambda: len(looks) > 0)

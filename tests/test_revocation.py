@@ -19,10 +19,10 @@ from channels_secure import blocklist, revocation, signals
 from channels_secure.auth.base import Identity, digest_of
 from channels_secure.blocklist import in_force
 from channels_secure.blocklist.revoked import NOTHING, Look, Row, build
-from channels_secure.connections import adisconnect, registry
+from channels_secure.connections import Registry, adisconnect, registry
 from channels_secure.models import RECHECK, AuditEvent, PolicyVersion, Revocation, policy_change
 from channels_secure.revocation import rows as revocation_rows
-from channels_secure.supervisor import sweeping
+from channels_secure.supervisor import finding
 from tests.auth.tokens import MISSING, sign, token_for
 from tests.conftest import MakeUser
 from tests.sockets import Echo, ask, connect, quiet, rows, swept, told, until  # noqa: F401
@@ -448,21 +448,21 @@ async def test_a_revocation_does_not_look_for_blocked_sockets_again(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With ten thousand sockets that costs more than the revocation itself."""
-    looked: list[Any] = []
-    monkeypatch.setattr(sweeping, "enforce_blocks", lambda connections, snapshot: looked.append(snapshot))
+    looked, real = [], finding.by_address
+
+    def counted(connections: Registry) -> Any:
+        looked.append(len(connections))
+        return real(connections)
+
+    monkeypatch.setattr(finding, "by_address", counted)
     async with connect(Echo) as other:
         await swept()
-        await blocklist.ablock(user=user)
-        await until(lambda: len(looked) > 0 and user_is_known(looked[-1], user))
-        looked.clear()
-        await adisconnect(connection_id="nobody's")
+        await blocklist.ablock(network="203.0.113.0/24")
+        await until(lambda: len(looked) == 1)
+        await adisconnect(user=user)
         await until(lambda: bool(blocklist.current().revoked.changes))  # type: ignore[union-attr]
         await swept()
-        assert looked == []
-        await blocklist.aunblock(user=user)
-        await until(lambda: len(looked) == 1)
+        assert len(looked) == 1
+        await blocklist.ablock(network="203.0.112.0/24")
+        await until(lambda: len(looked) == 2)
         assert await ask(other, 1) == 1
-
-
-def user_is_known(snapshot: blocklist.Snapshot, user: User) -> bool:
-    return str(user.pk) in snapshot.users

@@ -464,3 +464,26 @@ async def test_who_came_during_the_trouble_has_the_grace_from_then_on(monkeypatc
     for peer in peers:
         registry().discard(peer.connection)
     await end_all(peers)
+
+
+async def test_a_look_that_hangs_costs_nobody_a_socket_of_whom_there_is_nothing_to_look_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _somebody, nobody, judged = peers = [Peer(User(pk=number), None) for number in (1, 2, 3)]
+    for peer in (nobody, judged):
+        peer.connection.identity, peer.connection.user_key = None, None
+    judged.connection.validity.summon = lambda: None
+    for peer in peers:
+        peer.connection.validity.due_at = peer.connection.opened_at = 0.0
+        registry().add(peer.connection)
+    walk, clock = Rounds(registry()), [1000.0]
+    walk._looking_since = 0.0
+    monkeypatch.setattr(rounds.time, "monotonic", lambda: clock[0])
+    walk.watch(policy_is_away=False)
+    clock[0] += 2 * get_settings().revalidate_grace
+    walk.watch(policy_is_away=False)
+    assert [peer.connection.ended for peer in peers] == [True, False, True]
+    monkeypatch.undo()
+    for peer in peers:
+        registry().discard(peer.connection)
+    await end_all(peers)

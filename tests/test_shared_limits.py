@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from secrets import token_hex
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -22,33 +21,22 @@ from channels_secure.stores.redis import RedisStore
 from channels_secure.testing import SecureCommunicator
 from tests.services import OwnRedis, own_redis
 from tests.sockets import Echo, connect, kinds, rows, swept
+from tests.stores.conftest import PATIENT, client, prefix, redis_store  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENT = 5.0
 BACKEND = "channels_secure.stores.redis.RedisStore"
 RATES = {"ip": None, "user": None}
 
 
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{token_hex(4)}:"
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Any]:
-    with Redis.from_url(redis_url) as client:
-        yield client
-
-
-def use(settings: Any, url: str, prefix: str, timeout: float = PATIENT, **options: Any) -> Store:
+def use(settings: Any, url: str, prefix: str, timeout: float = PATIENT, **options: Any) -> Store:  # noqa: F811
     store = {"BACKEND": BACKEND, "LOCATION": url, "PREFIX": prefix, "SOCKET_TIMEOUT": timeout}
     settings.CHANNELS_SECURE = {"STORE": store, "HANDSHAKE_RATES": RATES, **options}
     return get_store()
 
 
 @pytest.fixture
-async def limits(settings: Any, redis_url: str, prefix: str) -> AsyncIterator[Any]:
+async def limits(settings: Any, redis_url: str, prefix: str) -> AsyncIterator[Any]:  # noqa: F811
     """Change the settings of the test: ``limits(MAX_CONNECTIONS={"user": 1})``."""
     used = []
     yield lambda **options: used.append(use(settings, redis_url, prefix, **options))
@@ -69,10 +57,8 @@ async def at_rest() -> None:
 
 
 @pytest.fixture
-async def elsewhere(redis_url: str, prefix: str) -> AsyncIterator[RedisStore]:
-    store = RedisStore(location=redis_url, prefix=prefix, socket_timeout=PATIENT)
-    yield store
-    await store.rest()
+def elsewhere(redis_store: RedisStore) -> RedisStore:  # noqa: F811
+    return redis_store
 
 
 def slot(user: User, name: str, limit: int) -> Slot:
@@ -184,17 +170,21 @@ async def test_in_report_mode_a_full_house_is_reported_and_nobody_refused(
 
 
 async def test_slots_are_taken_again_after_the_server_forgot_them(
-    limits: Any, elsewhere: RedisStore, user: User, redis: Any, prefix: str
+    limits: Any,
+    elsewhere: RedisStore,
+    user: User,
+    client: Any,  # noqa: F811
+    prefix: str,  # noqa: F811
 ) -> None:
     """Conformance row 53: nobody who is connected is asked to leave."""
     limits(MAX_CONNECTIONS={"user": 2})
     async with connect(Member, user=user) as one, connect(Member, user=user):
-        for key in list(redis.scan_iter(f"{prefix}*")):
-            redis.delete(key)
+        for key in list(client.scan_iter(f"{prefix}*")):
+            client.delete(key)
         supervisor.current()._renewal._due_at = 0.0
         await swept()
         async with asyncio.timeout(PATIENT):
-            while sum(redis.zcard(key) for key in redis.scan_iter(f"{prefix}*slots*")) < 2:
+            while sum(client.zcard(key) for key in client.scan_iter(f"{prefix}*slots*")) < 2:
                 await swept()
         assert await claim(elsewhere, slot(user, "there", 2)) is not None
         await one.send_json_to([1])
@@ -221,15 +211,15 @@ async def test_attempts_of_a_user_count_over_processes(limits: Any, elsewhere: R
     assert (await connect(Member, user=user).shake_hands()).reason == "rate_limited"
 
 
-async def test_a_flood_of_handshakes_is_no_flood_of_calls(limits: Any, redis: Any) -> None:
+async def test_a_flood_of_handshakes_is_no_flood_of_calls(limits: Any, client: Any) -> None:  # noqa: F811
     """Conformance row 55: what was refused once is refused from memory."""
     limits(HANDSHAKE_RATES={"ip": "3/h", "user": None}, MAX_CONNECTIONS={"user": None, "ip": None})
     for _ in range(4):
         await connect(Member).shake_hands()
-    redis.config_resetstat()
+    client.config_resetstat()
     for _ in range(30):
         assert (await connect(Member).shake_hands()).status == 429
-    assert redis.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] == 0
+    assert client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"] == 0
 
 
 async def talk(socket: SecureCommunicator, times: int) -> int:

@@ -13,13 +13,13 @@ from django.db import DatabaseError, InterfaceError
 from rest_framework_simplejwt.tokens import AccessToken
 
 from channels_secure import audit, blocklist, supervisor
-from channels_secure.connections import registry
+from channels_secure.connections import Registry, registry
 from channels_secure.consumers import SecureJsonConsumer
 from channels_secure.models import Block
 from channels_secure.policy.rates import Rate
 from channels_secure.stores import get_store
+from channels_secure.supervisor import finding, sweeping
 from channels_secure.supervisor import supervisor as internals
-from channels_secure.supervisor import sweeping
 from channels_secure.testing import SecureCommunicator, guarded
 from tests.sockets import (  # noqa: F401
     Echo,
@@ -335,21 +335,22 @@ async def test_a_block_made_by_raw_sql_is_found_by_the_full_reload(
 
 
 async def test_a_snapshot_is_applied_once(brisk: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    applied = []
-    enforce = sweeping.enforce_blocks
+    looked, known, real = [], [], finding.by_address
 
-    def counting(connections: Any, snapshot: Any) -> None:
-        applied.append(snapshot)
-        enforce(connections, snapshot)
+    def counted(connections: Registry) -> Any:
+        looked.append(len(connections))
+        return real(connections)
 
-    monkeypatch.setattr(sweeping, "enforce_blocks", counting)
-    socket = await opened(Echo)
-    watcher = supervisor.current()
-    before = blocklist.age(time.monotonic())
-    await until(lambda: blocklist.age(time.monotonic()) < before)
-    assert watcher is supervisor.current()
-    assert len(applied) == len({id(snapshot) for snapshot in applied})
-    await socket.disconnect()
+    await blocklist.ablock(network="203.0.113.0/24")
+    monkeypatch.setattr(finding, "by_address", counted)
+    # The same blocks, in one snapshot after the other.
+    monkeypatch.setattr(internals, "FULL_RELOAD_INTERVAL", 0.01)
+    async with connect(Echo):
+        for _ in range(3):
+            known.append(blocklist.current())
+            await until(lambda: blocklist.current() is not known[-1])
+        await swept()
+    assert looked == [1]
 
 
 # Its life -------------------------------------------------------------------------------------------------------------
@@ -444,6 +445,26 @@ async def test_a_snapshot_that_could_not_be_applied_is_applied_at_the_next_pass(
     await blocklist.ablock(user=user)
     assert await told(socket) == ("blocked", 4423)
     assert next(fails, None) is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
+async def test_a_search_that_comes_to_nothing_is_made_again_at_the_next_pass(
+    brisk: Callable[..., None], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    socket, other = await opened(Echo, client="192.0.2.77"), await opened(Echo)
+    real, fails = finding.by_address, iter([True, True])
+
+    def failing(connections: Registry) -> Any:
+        if next(fails, False):
+            raise error("odd")
+        return real(connections)
+
+    monkeypatch.setattr(finding, "by_address", failing)
+    await blocklist.ablock(network="192.0.2.77")
+    assert await told(socket) == ("blocked", 4423)
+    assert next(fails, None) is None
+    assert await ask(other, 1) == 1
+    await other.disconnect()
 
 
 async def test_a_block_made_while_the_last_one_is_being_read_is_found_without_waiting_for_a_pass(

@@ -237,7 +237,7 @@ def test_a_bearer_is_refused_where_the_project_names_its_tokens_otherwise(user: 
 def test_a_bearer_is_refused_where_simplejwt_is_not_installed(
     client: Client, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels_secure.auth.http.find_spec", lambda _: None)
+    monkeypatch.setattr("channels_secure.auth.simplejwt.is_installed", lambda: False)
     assert_refused(ask_with(token_for(user), client), 401, "invalid_credentials")
 
 

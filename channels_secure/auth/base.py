@@ -26,6 +26,7 @@ class Identity:
         fingerprint: what the token says of the password it was issued under (simplejwt's CHECK_REVOKE_TOKEN).
         ambient: the browser sent the credential by itself (a cookie), so that only Origin shows who asked.
         session: the loaded session, for `scope["session"]`.
+        other_jtis: the identifiers of further tokens, where a handshake has brought several.
     """
 
     user: Any
@@ -40,6 +41,12 @@ class Identity:
     issued_at: float | None = None
     fingerprint: str | None = field(default=None, repr=False)
     auth_hash: str | None = field(default=None, repr=False)
+    other_jtis: tuple[str, ...] = ()
+
+    @property
+    def jtis(self) -> tuple[str, ...]:
+        """The identifiers of all tokens that speak for the socket; revoking any of them ends it."""
+        return self.other_jtis if self.jti is None else (self.jti, *self.other_jtis)
 
     @property
     def is_anonymous(self) -> bool:
@@ -97,6 +104,7 @@ def first_end(*ends: float | None) -> float | None:
 
 def _merge(identities: list[Identity]) -> Identity:
     first = identities[0]
+    jtis = tuple(dict.fromkeys(jti for identity in identities for jti in identity.jtis))
     return replace(
         first,
         kind="+".join(dict.fromkeys(identity.kind for identity in identities)),
@@ -109,7 +117,8 @@ def _merge(identities: list[Identity]) -> Identity:
         fingerprint=next((i.fingerprint for i in identities if i.fingerprint is not None), None),
         session_key=next((i.session_key for i in identities if i.session_key is not None), None),
         session=next((i.session for i in identities if i.session is not None), None),
-        jti=next((i.jti for i in identities if i.jti is not None), None),
+        jti=jtis[0] if jtis else None,
+        other_jtis=jtis[1:],
         ambient=all(identity.ambient for identity in identities),
     )
 

@@ -1,12 +1,12 @@
 """Who makes an HTTP request: a Bearer token speaks for itself, a session only together with a CSRF token."""
 
-from importlib.util import find_spec
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 
+from channels_secure.auth import simplejwt
 from channels_secure.auth.base import Identity
 from channels_secure.auth.offers import read_header
 from channels_secure.policy.decisions import Denial, Reason
@@ -24,11 +24,7 @@ def identify(request: HttpRequest) -> Identity | Denial:
 
 
 def _identify_bearer(authorization: str) -> Identity | Denial | None:
-    answer = None
-    if find_spec("rest_framework_simplejwt") is not None:
-        from channels_secure.auth.jwt import identify_bearer
-
-        answer = identify_bearer(authorization)
+    answer = simplejwt.identify_bearer(authorization)
     if answer is None and read_header(authorization, {"bearer"}) is not None:
         return Denial(reason=Reason.INVALID_CREDENTIALS, detail="bearer_not_accepted (header)")
     return answer

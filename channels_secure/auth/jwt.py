@@ -26,7 +26,7 @@ from rest_framework_simplejwt.utils import get_md5_hash_password
 from channels_secure import database
 from channels_secure.auth import claims as claims_of
 from channels_secure.auth.base import Identity, combine
-from channels_secure.auth.offers import Offer, examine, find_offers, read_header
+from channels_secure.auth.offers import Offer, examine, find_offers, read_header, unless_revoked
 from channels_secure.conf import get_settings
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
@@ -49,7 +49,8 @@ class JWTAuthenticator:
         offers = [answer for answer in found if isinstance(answer, Offer)]
         if not offers or not all(fault.ambient for fault in faults):
             return combine(faults)
-        return combine([*await _run(offers), *faults])
+        answers = zip(offers, await _run(offers), strict=True)
+        return combine([*(unless_revoked(offer, answer) for offer, answer in answers), *faults])
 
     async def verify_token(self, token: str) -> Identity | Denial:
         """Judge a token that an open socket has sent; the same code as for a handshake."""

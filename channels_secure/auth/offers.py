@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
+from channels_secure import blocklist
+from channels_secure.auth.base import Identity
 from channels_secure.auth.subprotocols import BEARER_PREFIX
 from channels_secure.conf import Settings
 from channels_secure.policy.decisions import Denial, Reason
@@ -103,3 +105,14 @@ _READERS: Mapping[str, Callable[[Handshake, Settings], Sequence[str]]] = {
     "cookie": _in_cookie,
     "query": _in_query,
 }
+
+
+def unless_revoked(offer: Offer, answer: Identity | Denial) -> Identity | Denial:
+    """A revoked token is a wrong one: in a cookie, beside a good one, it counts as absent.
+
+    By the snapshot in force; what is revoked from now on is found when the connection is registered.
+    """
+    snapshot = blocklist.current()
+    if isinstance(answer, Identity) and snapshot is not None and snapshot.revoked.refuses(answer):
+        return offer.refuse("revoked")
+    return answer

@@ -8,8 +8,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib.util import find_spec
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +18,7 @@ from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseTrouble
 from django.db import router
 
+from channels_secure.auth import simplejwt
 from channels_secure.auth.base import Identity
 from channels_secure.auth.session import hash_matches
 from channels_secure.auth.session_lookup import StoredSession, are_read_together, look_up_sessions
@@ -79,7 +79,7 @@ class _Review:
         self._model = get_user_model()
         self._claims = claims
         self._sessions = _read_sessions(_keys(claims))
-        self._blacklisted = _blacklisted(claims)
+        self._blacklisted = simplejwt.blacklisted(_jtis(claims))
         self._backends = {path: load_backend(path) for path in settings.AUTHENTICATION_BACKENDS}
         self._given: set[str] = set()
 
@@ -117,9 +117,10 @@ class _Review:
         )
 
     def _token_denial(self, identity: Identity, user: Any) -> Denial | None:
-        if identity.jti in self._blacklisted:
+        if not self._blacklisted.isdisjoint(identity.jtis):
             return Denial(reason=Reason.CREDENTIALS_REVOKED, detail="token blacklisted")
-        if identity.fingerprint is not None and _fingerprint(user) not in (None, identity.fingerprint):
+        said = identity.fingerprint
+        if said is not None and simplejwt.password_fingerprint(user) not in (None, said):
             return _ended("password changed")
         return None
 
@@ -147,6 +148,10 @@ class _Review:
 
 def _keys(claims: Iterable[Claim]) -> set[str]:
     return {claim.identity.session_key for claim in claims if claim.identity.session_key is not None}
+
+
+def _jtis(claims: Iterable[Claim]) -> set[str]:
+    return {jti for claim in claims for jti in claim.identity.jtis}
 
 
 def _read_sessions(keys: set[str]) -> dict[str, StoredSession | None]:
@@ -191,25 +196,3 @@ def _session_fault(session: StoredSession | None, user_key: str) -> str:
     if named is None or str(named) != user_key:
         return "session logged out"
     return "" if session.data.get(BACKEND_SESSION_KEY) in settings.AUTHENTICATION_BACKENDS else "session backend gone"
-
-
-def _blacklisted(claims: Iterable[Claim]) -> set[str]:
-    jtis = {claim.identity.jti for claim in claims if claim.identity.jti is not None}
-    if not jtis or not _has_simplejwt():
-        return set()
-    from channels_secure.auth import jwt
-
-    return jwt.blacklisted(jtis)
-
-
-def _fingerprint(user: Any) -> str | None:
-    if not _has_simplejwt():
-        return None
-    from channels_secure.auth import jwt
-
-    return jwt.password_fingerprint(user)
-
-
-@cache
-def _has_simplejwt() -> bool:
-    return find_spec("rest_framework_simplejwt") is not None

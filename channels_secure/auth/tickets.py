@@ -2,7 +2,6 @@
 
 import re
 import time
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from channels_secure import database
 from channels_secure.auth import session as sessions
-from channels_secure.auth import shelves
+from channels_secure.auth import shelves, simplejwt
 from channels_secure.auth.base import Identity, digest_of, first_end
 from channels_secure.auth.issuing import Grant, aissue_ticket, issue_for, issue_ticket, unseal
 from channels_secure.auth.offers import TICKET_PARAMETER
@@ -116,12 +115,4 @@ def _fault(grant: Grant, user: Any) -> str:
         return "user_inactive"
     if grant.auth_hash and not sessions.hash_matches({HASH_SESSION_KEY: grant.auth_hash}, user):
         return "password_changed"
-    return "token_blacklisted" if grant.jti is not None and _is_blacklisted(grant.jti) else ""
-
-
-def _is_blacklisted(jti: str) -> bool:
-    if find_spec("rest_framework_simplejwt") is None:
-        return False
-    from channels_secure.auth.jwt import blacklisted
-
-    return bool(blacklisted([jti]))
+    return "token_blacklisted" if grant.jti is not None and simplejwt.blacklisted([grant.jti]) else ""

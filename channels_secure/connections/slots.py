@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from weakref import WeakKeyDictionary, WeakSet
 
 from channels_secure.background import spawn, start
@@ -13,8 +13,9 @@ from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.stores import get_store
 from channels_secure.stores.base import Slot
 
-# Only where there is a shared store: most connections have none, and need no field for it.
-_slots: WeakKeyDictionary[Connection, Slot] = WeakKeyDictionary()
+# By connection's id; only where there is a shared store: most connections have none, and need no field for it. One dict
+# for each loop, because one that is abandoned gives nothing back.
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Slot]] = WeakKeyDictionary()
 _leaving: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[asyncio.Task[None]]] = WeakKeyDictionary()
 
 
@@ -25,19 +26,20 @@ async def claim_shared_slot(connection: Connection, limits: Mapping[str, int], *
     if slots is None or slot is None:
         return None
     # Before it is asked for: a handshake that ends meanwhile gives it back whatever the answer would have been.
-    _slots[connection] = slot
+    _slots.setdefault(connection.loop, {})[connection.id] = slot
     full = await slots.claim(slot, replaces=replaces)
     if full is None:
         return None
-    _slots.pop(connection, None)
+    _slots_in(connection.loop).pop(connection.id, None)
     name = full.partition(":")[0]
     return Denial(reason=Reason.CONNECTION_LIMIT, detail=f"{name} limit {slot.limits[full]}")
 
 
 def make_shared_room(connection: Connection) -> None:
     """Close the oldest connections of the same user over the limits, in whatever process they are."""
-    if connection in _slots:
-        spawn(_make_room(_slots[connection]))
+    slot = _slots_in(connection.loop).get(connection.id)
+    if slot is not None:
+        spawn(_make_room(slot))
 
 
 async def _make_room(slot: Slot) -> None:
@@ -54,7 +56,7 @@ async def _make_room(slot: Slot) -> None:
 
 def give_back_slot(connection: Connection) -> None:
     """Free the slot of a connection that has ended; nobody waits for it, and a lost one ends by its lease."""
-    slot, slots = _slots.pop(connection, None), get_store().slots
+    slot, slots = _slots_in(connection.loop).pop(connection.id, None), get_store().slots
     if slot is not None and slots is not None:
         # From here on `slots_are_back` waits for it.
         _leaving.setdefault(asyncio.get_running_loop(), WeakSet()).add(start(slots.give_back(slot)))
@@ -67,10 +69,17 @@ async def slots_are_back(seconds: float) -> None:
         await asyncio.wait(leaving, timeout=seconds)
 
 
-def held_slots(connections: Iterable[Connection]) -> list[Slot]:
-    """The slots of open connections."""
-    found = ((connection, _slots.get(connection)) for connection in connections)
-    return [slot for connection, slot in found if slot is not None and not connection.ended]
+def held_slots(connections: Iterable[Connection]) -> Iterator[Slot]:
+    """The slots of connections of the running event loop that are open when it comes to them."""
+    slots = _slots_in(asyncio.get_running_loop())
+    for connection in connections:
+        slot = slots.get(connection.id)
+        if slot is not None and not connection.ended:
+            yield slot
+
+
+def _slots_in(loop: asyncio.AbstractEventLoop) -> dict[str, Slot]:
+    return _slots.get(loop, {})
 
 
 def _slot_of(connection: Connection, limits: Mapping[str, int]) -> Slot | None:

@@ -39,6 +39,8 @@ class Membership:
     async def join(self, name: str) -> None:
         """Join a group, whatever characters its name has; left at the end of the connection.
 
+        A channel layer in trouble is told later; until then the group's members in this process are heard.
+
         Raises:
             PeerGone: the socket has ended.
         """
@@ -58,9 +60,12 @@ class Membership:
         await hub(self.channel_layer_alias).leave(self, group)
 
     async def broadcast(self, name: str, content: Mapping[str, Any]) -> None:
-        """Send a JSON message to every member of a group; encoded once."""
+        """Send a JSON message to every member of a group; encoded once.
+
+        A channel layer in trouble is left out: then it reaches the members in this process.
+        """
         text = await self.encode_json(content)
-        await hub(self.channel_layer_alias).broadcast(group_name(name), text)
+        await hub(self.channel_layer_alias).broadcast(group_name(name), text, must_arrive=False)
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:

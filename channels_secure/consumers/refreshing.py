@@ -110,6 +110,7 @@ def _session_of(connection: Connection, fresh: Identity) -> list[Identity]:
         expires_at=identity.session_expires_at,
         token_expires_at=None,
         jti=None,
+        other_jtis=(),
         issued_at=None,
         fingerprint=None,
     )

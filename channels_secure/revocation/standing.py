@@ -32,7 +32,7 @@ async def is_revoked(identity: Identity) -> bool:
 
 def is_stored(identity: Identity) -> bool:
     """The same by the database, with this thread's connection; for processes that keep no snapshot."""
-    subjects = Q(kind=Kind.JTI, subject=identity.jti or "")
+    subjects = Q(kind=Kind.JTI, subject__in=identity.jtis)
     if identity.session_key is not None:
         subjects |= Q(kind=Kind.SESSION, subject=digest_of(identity.session_key))
     if not identity.is_anonymous:

@@ -58,7 +58,10 @@ class Slots(Protocol):
         """Take the owner's oldest other slots that are over the limits; returns their ids, which must be closed."""
 
     async def renew(self, slots: Iterable[Slot]) -> None:
-        """Prolong leases, or begin them again where they were lost; refuses nobody."""
+        """Prolong leases, or begin them again where they were lost; refuses nobody.
+
+        The slots are taken little by little, and one that has been given back meanwhile must not come any more.
+        """
 
     async def give_back(self, slot: Slot) -> None:
         """Free what a connection occupies."""

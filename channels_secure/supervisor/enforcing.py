@@ -1,16 +1,26 @@
-"""Applying revocations: to the sockets that are open when one becomes known, and to a handshake that meets it."""
+"""Applying blocks and revocations: to the sockets that are open when they become known, and to handshakes under way."""
 
-import logging
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
 
 from channels_secure.background import start
+from channels_secure.blocklist import Snapshot
 from channels_secure.blocklist.revoked import Change, Kind, Revoked, by_network
 from channels_secure.connections import Registry
 from channels_secure.connections.connection import Connection
 from channels_secure.policy.decisions import Denial, Reason
-from channels_secure.supervisor import revalidation
+from channels_secure.policy.networks import NetworkMap
+from channels_secure.supervisor import finding, revalidation, sweeping
 
-logger = logging.getLogger("channels_secure")
+# In a row, some milliseconds of work, then others run: connections that are looked at, those that are ended, which is
+# work for their own tasks as well, and changes that are looked into.
+STRETCH, AT_ONCE, TOGETHER = 500, 50, 250
+
+# Who is to be ended, and for which change; None for a block.
+Found = tuple[Connection, Change | None]
 
 
 class Rechecks:
@@ -35,17 +45,126 @@ class Rechecks:
             start(revalidation.authorize_again(looked_up))
 
 
-def end(connections: Registry, changes: list[Change]) -> list[Connection]:
-    """End the sockets that some new changes concern; returns those whose rights are to be looked up again."""
-    doubtful: dict[Connection, None] = {}
-    for change, connection in _matches(connections, changes):
-        if connection.opened_at > change.until and not change.is_about_credentials:
-            continue
-        if change.is_recheck:
-            doubtful[connection] = None
-        else:
-            connection.sever(denial_for(change))
-    return [connection for connection in doubtful if not connection.ended]
+class Enforcement:
+    """Brings the open sockets of one event loop into line with the snapshot in force; `go` is a step of the supervisor.
+
+    Every socket that was registered when a snapshot came into force is dealt with, however long that takes. Those that
+    register later ask the snapshot in force themselves, after they have registered.
+    """
+
+    def __init__(self, connections: Registry) -> None:
+        self.rechecks = Rechecks()
+        self._connections = connections
+        self._snapshot: Snapshot | None = None
+        # What is to be looked into: blocked users, and changes. For those of addresses everybody has to be looked at.
+        self._users: deque[str] = deque()
+        self._changes: deque[Change] = deque()
+        self._sought: list[Change] = []
+        self._seeks_blocked = False
+        self._found: deque[Found] = deque()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is anything to do for `go`."""
+        return bool(self._users or self._changes or self._sought or self._seeks_blocked or self._found)
+
+    def meet(self, snapshot: Snapshot) -> None:
+        """Take up a snapshot unless it is the last one: whom an index tells is ended now, the others by `go`."""
+        before = self._snapshot
+        if snapshot is before:
+            return
+        has_other_blocks = before is None or before.blocks != snapshot.blocks
+        users = finding.newly_blocked(self._connections, snapshot, before) if has_other_blocks else []
+        changes = snapshot.revoked.since(None if before is None else before.revoked)
+        found = self._about(users[:TOGETHER], changes[:TOGETHER])
+        # Nothing has been done until here: after an error the snapshot is taken up again.
+        self._snapshot = snapshot
+        self._users += users[TOGETHER:]
+        self._changes += changes[TOGETHER:]
+        self._seek(changes[:TOGETHER])
+        self._seeks_blocked = self._seeks_blocked or (has_other_blocks and bool(snapshot.networks))
+        self._put(found)
+        self._end_some()
+
+    async def go(self) -> None:
+        """Do what is left, and let others run after each stretch of it."""
+        while self.is_due:
+            await self._catch_up()
+            if self._sought or self._seeks_blocked:
+                await self._search()
+
+    async def _catch_up(self) -> None:
+        while self._users or self._changes or self._found:
+            self._look_into_some()
+            self._end_some()
+            await asyncio.sleep(0)
+
+    async def _search(self) -> None:
+        """Look at everybody's address once; what is sought from now on is for the next time."""
+        changes, self._sought = self._sought[:TOGETHER], self._sought[TOGETHER:]
+        blocked, self._seeks_blocked = self._seeks_blocked, False
+        try:
+            await self._look_at_all(by_network(changes), blocked)
+        except BaseException:
+            # A cancellation, too: it is not known who was looked at.
+            self._sought[:0] = changes
+            self._seeks_blocked = self._seeks_blocked or blocked
+            raise
+
+    async def _look_at_all(self, networks: NetworkMap[list[Change]], blocked: bool) -> None:
+        await asyncio.sleep(0)
+        everybody = finding.by_address(self._connections)
+        for first in range(0, len(everybody), STRETCH):
+            stretch, found = everybody[first : first + STRETCH], list[Found]()
+            if blocked and self._snapshot is not None:
+                # The newest: whose block was lifted meanwhile is spared.
+                found += ((each, None) for each, _ in finding.in_networks(stretch, self._snapshot.networks))
+            for each, changes in finding.in_networks(stretch, networks):
+                found += ((each, change) for change in changes if finding.is_concerned(each, change))
+            self._put(found)
+            await self._catch_up()
+            await asyncio.sleep(0)
+
+    def _look_into_some(self) -> None:
+        users, changes = list(islice(self._users, TOGETHER)), list(islice(self._changes, TOGETHER))
+        self._put(self._about(users, changes))
+        self._seek(changes)
+        # Not before, here and below: what an error has interrupted is done again.
+        _drop(self._users, len(users))
+        _drop(self._changes, len(changes))
+
+    def _about(self, users: Iterable[str], changes: Iterable[Change]) -> list[Found]:
+        """Whom blocks of users, and changes, are about."""
+        found: list[Found] = [(each, None) for key in users for each in self._connections.of_user(key)]
+        found += finding.about(self._connections, changes)
+        return found
+
+    def _seek(self, changes: Iterable[Change]) -> None:
+        self._sought += (change for change in changes if change.kind == Kind.ADDRESS)
+
+    def _put(self, found: Iterable[Found]) -> None:
+        """Have sockets ended, before those that wait already: nobody waits for the thousands of another decision."""
+        endings = []
+        for connection, change in found:
+            if change is not None and change.is_recheck:
+                self.rechecks.add([connection])
+            elif not connection.ended:
+                endings.append((connection, change))
+        self._found.extendleft(reversed(endings))
+
+    def _end_some(self) -> None:
+        some = list(islice(self._found, AT_ONCE))
+        if self._snapshot is not None:
+            sweeping.enforce_blocks([each for each, change in some if change is None], self._snapshot)
+        for each, change in some:
+            if change is not None:
+                each.sever(denial_for(change))
+        _drop(self._found, len(some))
+
+
+def _drop(queue: deque[Any], count: int) -> None:
+    for _ in range(count):
+        queue.popleft()
 
 
 def denial_for(change: Change) -> Denial:
@@ -79,53 +198,3 @@ def met_by(connection: Connection, revoked: Revoked) -> list[Change]:
         for changes in revoked.networks.matches(connection.handshake.address):
             found += changes
     return [change for change in found if connection.opened_at <= change.until]
-
-
-def _matches(connections: Registry, changes: list[Change]) -> Iterator[tuple[Change, Connection]]:
-    """Every change with every connection that it is about; what no index finds costs one pass over all together."""
-    searched: dict[str, list[Change]] = {}
-    for change in changes:
-        found = _indexed(connections, change)
-        if found is None:
-            searched.setdefault(change.kind, []).append(change)
-            continue
-        for connection in found:
-            yield change, connection
-    if searched:
-        yield from _search(connections, searched)
-
-
-def _indexed(connections: Registry, change: Change) -> Iterable[Connection] | None:
-    if change.kind == Kind.USER:
-        found = connections.of_user(change.subject)
-        return [one for one in found if _is_older(one, change)] if change.is_lasting else found
-    if change.kind == Kind.SESSION:
-        return connections.of_session(change.subject)
-    if change.kind == Kind.CONNECTION:
-        found_one = connections.by_id.get(change.subject)
-        return () if found_one is None else (found_one,)
-    return None
-
-
-def _is_older(connection: Connection, change: Change) -> bool:
-    """Whether a token or ticket was issued before all of the user's were revoked; sessions stay."""
-    issued_at = None if connection.identity is None else connection.identity.issued_at
-    return issued_at is not None and issued_at <= change.not_before
-
-
-def _search(connections: Registry, searched: dict[str, list[Change]]) -> Iterator[tuple[Change, Connection]]:
-    """A pass for each kind, which costs most connections one look-up: ten thousand of them wait for nothing else."""
-    if tokens := {change.subject: change for change in searched.get(Kind.JTI, ())}:
-        for connection in connections:
-            if connection.identity is not None and connection.identity.jti in tokens:
-                yield tokens[connection.identity.jti], connection
-    if groups := {change.subject: change for change in searched.get(Kind.GROUP, ())}:
-        for connection in connections:
-            if connection.groups:
-                yield from ((groups[name], connection) for name in groups.keys() & connection.groups)
-    if Kind.ADDRESS in searched:
-        networks = by_network(searched[Kind.ADDRESS])
-        for connection in connections:
-            if connection.address_key is not None and connection.handshake.address is not None:
-                for changes in networks.matches(connection.handshake.address):
-                    yield from ((change, connection) for change in changes)

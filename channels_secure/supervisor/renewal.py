@@ -9,8 +9,8 @@ from channels_secure.exceptions import Unavailable
 from channels_secure.signals import store_recovered
 from channels_secure.stores import get_store
 
-# Seconds; a third of the lease, so that two renewals may fail.
-INTERVAL = 10.0
+# Seconds; half of the lease, so that after a renewal that failed two more tries fit into what is left.
+INTERVAL, RETRY = 15.0, 5.0
 
 
 class Renewal:
@@ -26,12 +26,11 @@ class Renewal:
         if slots is None or now < self._due_at:
             return
         self._due_at = now + INTERVAL
-        held = held_slots(self._connections)
         try:
-            await slots.renew(held)
+            await slots.renew(held_slots(self._connections))
         except Unavailable:
-            # The store says so itself, and the next renewal has the same connections.
-            return
+            # The store says so itself. Not later than it may be due already: the store may have come back meanwhile.
+            self._due_at = min(self._due_at, time.monotonic() + RETRY)
 
     def _now(self, **_: Any) -> None:
         self._due_at = 0.0

@@ -26,7 +26,7 @@ AT_ONCE = 50
 # What has been found out is put into force for so many connections in a row; then others run.
 STRETCH = 100
 # What is looked up of an identity, besides its user.
-CLAIMED = ("session_key", "jti", "issued_at", "fingerprint", "auth_hash")
+CLAIMED = ("session_key", "jtis", "issued_at", "fingerprint", "auth_hash")
 PATIENCE = 1.0
 # Shares of REVALIDATE_INTERVAL. The first look is spread widely, because a server's restart brings all clients at once;
 # the later ones come 20 % around their mean, and each before the interval is over.

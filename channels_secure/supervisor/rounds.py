@@ -114,8 +114,13 @@ class Rounds:
         for connection in self._connections:
             latest = now - grace - spread * place_of(connection)
             unknown_since = max(away_since, connection.opened_at)
-            if unknown_since <= latest and (everybody or is_due(connection, latest)):
+            if unknown_since <= latest and (everybody or (_is_looked_up(connection) and is_due(connection, latest))):
                 connection.sever(Denial(reason=Reason.UNAVAILABLE, detail="could not be re-validated"))
+
+
+def _is_looked_up(connection: Connection) -> bool:
+    """Whether there is anything to ask about: a user, or a consumer that decides for itself."""
+    return connection.user_key is not None or connection.validity.summon is not None
 
 
 def _is_open(connection: Connection) -> bool:

@@ -21,8 +21,9 @@ from channels_secure.conf import get_settings
 from channels_secure.connections import Registry, registry
 from channels_secure.signals import policy_changed
 from channels_secure.stores import get_store
-from channels_secure.supervisor import enforcing, push, rounds, sweeping
+from channels_secure.supervisor import push, rounds, sweeping
 from channels_secure.supervisor.counting import Counting
+from channels_secure.supervisor.enforcing import Enforcement
 from channels_secure.supervisor.janitor import Janitor
 from channels_secure.supervisor.presence import Presence
 from channels_secure.supervisor.renewal import Renewal
@@ -52,8 +53,7 @@ class Supervisor:
         self._policy_failed = False
         # When the last look at the version was begun.
         self._policy_began = 0.0
-        self._enforced: blocklist.Snapshot | None = None
-        self._rechecks = enforcing.Rechecks()
+        self._enforcement = Enforcement(connections)
         self._rounds = Rounds(connections)
         self._renewal = Renewal(connections)
         self._janitor = Janitor()
@@ -183,16 +183,12 @@ class Supervisor:
     def _enforce(self) -> None:
         """Apply a snapshot to the open sockets once, whoever loaded it: a handshake may have been first."""
         snapshot = blocklist.current()
-        if snapshot is None or snapshot is self._enforced:
-            return
-        before = self._enforced
-        if before is None or before.blocks != snapshot.blocks:
-            sweeping.enforce_blocks(self.connections, snapshot)
-        changes = snapshot.revoked.since(None if before is None else before.revoked)
-        self._rechecks.add(enforcing.end(self.connections, changes))
-        self._enforced = snapshot
-        if self._rechecks:
-            self._step("recheck", self._rechecks.go())
+        if snapshot is not None:
+            self._enforcement.meet(snapshot)
+        if self._enforcement.is_due:
+            self._step("enforcement", self._enforcement.go())
+        if self._enforcement.rechecks:
+            self._step("recheck", self._enforcement.rechecks.go())
 
 
 def _sweep_store() -> None:

@@ -1,11 +1,10 @@
-"""One pass over the live connections: close what is due, ping what is silent, cut what has been blocked."""
+"""One pass over the live connections: close what is due, ping what is silent; and how those who are blocked are cut."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from channels_secure import blocklist
 from channels_secure.connections import Registry, events
@@ -19,7 +18,6 @@ logger = logging.getLogger("channels_secure")
 # A pass lets others run after so many connections, some milliseconds of work.
 STRETCH = 500
 STUBBORN = 1.0
-_NOTHING: Any = object()
 # Seconds that a handler may run before its frames are read ahead of it.
 PATIENCE = 1.0
 
@@ -101,9 +99,11 @@ def _hurry(connection: Connection, now: float) -> None:
         connection.stop()
 
 
-def enforce_blocks(connections: Registry, snapshot: blocklist.Snapshot) -> None:
-    """Cut every connection whose user or address is blocked."""
-    for connection in _suspects(connections, snapshot):
+def enforce_blocks(connections: Iterable[Connection], snapshot: blocklist.Snapshot) -> None:
+    """Cut those of some connections whose user or address is blocked."""
+    for connection in connections:
+        if connection.ended:
+            continue
         try:
             denial = block_denial(connection, snapshot)
         except Exception:
@@ -111,18 +111,6 @@ def enforce_blocks(connections: Registry, snapshot: blocklist.Snapshot) -> None:
             denial = Denial(reason=Reason.UNAVAILABLE, detail="the blocklist could not be asked")
         if denial is not None:
             connection.sever(denial)
-
-
-def _suspects(connections: Registry, snapshot: blocklist.Snapshot) -> Iterator[Connection]:
-    """Those whom a block names, whether or not it has expired: few, where asking about each of 10,000 takes long."""
-    for key in snapshot.users.keys() & connections.by_user.keys():
-        yield from connections.of_user(key)
-    if not snapshot.networks:
-        return
-    for connection in connections:
-        address = connection.handshake.address
-        if address is not None and next(snapshot.networks.matches(address), _NOTHING) is not _NOTHING:
-            yield connection
 
 
 def block_denial(connection: Connection, snapshot: blocklist.Snapshot) -> Denial | None:

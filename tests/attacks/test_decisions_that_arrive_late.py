@@ -14,7 +14,7 @@ from django.db import OperationalError, transaction
 from django.test import RequestFactory
 from django.utils import timezone
 
-from channels_secure import blocklist
+from channels_secure import blocklist, revocation
 from channels_secure.auth import standing
 from channels_secure.connections import arecheck, registry
 from channels_secure.models import PolicyVersion, Revocation, policy_change
@@ -244,3 +244,36 @@ async def test_a_cache_that_is_away_is_not_asked_for_each(settings: Any, monkeyp
     assert len(asked) < 6
     assert not any(peer.connection.ended for peer in peers)
     await end_all(peers)
+
+
+# Several tokens at once -----------------------------------------------------------------------------------------------
+
+
+def two_tokens(user: User) -> tuple[dict[str, str], SecureCommunicator]:
+    tokens = {jti: token_for(user, jti=jti) for jti in ("header", "cookie")}
+    socket = connect(Echo, token=tokens["header"])
+    socket.cookies = {"access_token": tokens["cookie"]}
+    return tokens, socket
+
+
+@pytest.mark.parametrize("where", ["header", "cookie"])
+async def test_each_of_several_tokens_ends_the_socket_when_it_is_revoked(user: User, settings: Any, where: str) -> None:
+    settings.CHANNELS_SECURE = {"TOKEN_SOURCES": ["subprotocol", "header", "cookie"]}
+    tokens, socket = two_tokens(user)
+    assert (await socket.shake_hands()).accepted
+    await revocation.arevoke_token(tokens[where])
+    assert await end_of(socket) == ("credentials_revoked", 4401)
+
+
+@pytest.mark.parametrize(("where", "enters"), [("header", False), ("cookie", True)])
+async def test_a_revoked_token_in_a_cookie_counts_as_absent_and_one_in_the_header_does_not(
+    user: User, settings: Any, where: str, enters: bool
+) -> None:
+    settings.CHANNELS_SECURE = {"TOKEN_SOURCES": ["subprotocol", "header", "cookie"]}
+    tokens, socket = two_tokens(user)
+    await revocation.arevoke_token(tokens[where])
+    await blocklist.refresh()
+    assert (await socket.shake_hands()).accepted is enters
+    if enters:
+        await revocation.arevoke_token(tokens["header"])
+        assert await end_of(socket) == ("credentials_revoked", 4401)

@@ -10,7 +10,6 @@ from channels_secure.policy.rates import Rate
 from channels_secure.stores.base import Slot
 from channels_secure.stores.redis import RedisStore, places
 from channels_secure.stores.redis import slots as redis_slots
-from channels_secure.stores.redis.keys import tag_of
 from tests.stores.conftest import client, prefix, redis_store  # noqa: F401 - fixtures
 
 USUAL = 0.25
@@ -51,10 +50,10 @@ async def test_a_slot_that_is_given_back_during_a_renewal_is_not_renewed(
         answer = await original(command)
         if not leaving:
             # The first call of the renewal is over, of which there are as many as there are places.
-            tags = {tag_of(slots._place(each)[0][0]) for each in some}
+            tags = {slots._place(each)[0].tag for each in some}
             assert len(tags) > 1
-            first = tag_of(slots._place(some[0])[0][0])
-            leaving.append(next(each for each in some if tag_of(slots._place(each)[0][0]) != first))
+            first = slots._place(some[0])[0].tag
+            leaving.append(next(each for each in some if slots._place(each)[0].tag != first))
             asked.append("renewed")
             ending.append(asyncio.create_task(slots.give_back(leaving[0])))
             await asyncio.sleep(0)

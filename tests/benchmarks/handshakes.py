@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from django.db.backends.signals import connection_created
@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 from tests.benchmarks import subjects, wire
 from tests.benchmarks.local import Peer, scope
 from tests.benchmarks.project import log_in
-from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, show
+from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, late, show
 from tests.live.servers import KINDS, LiveServer, ServerKind
 
 ROWS = (subjects.PLAIN, subjects.TYPED, subjects.RAW)
@@ -115,8 +115,7 @@ def _table(kind: str, times: dict[str, list[float]], middle: dict[str, float]) -
     plain = middle[subjects.PLAIN.label]
     rows = []
     for label, found in times.items():
-        late = quantiles(found, n=100)[98]
-        rows.append((label, show(middle[label]), show(min(found)), show(late), f"{middle[label] / plain:.2f}"))
+        rows.append((label, show(middle[label]), show(min(found)), show(late(found)), f"{middle[label] / plain:.2f}"))
     return Table(head=(f"{kind}, ms", "p50", "least", "p99", "this / plain"), rows=rows)
 
 

@@ -4,36 +4,16 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth import get_user_model
 
 from channels_secure import database
-from channels_secure.auth.base import Identity
-from channels_secure.conf import get_settings
 from channels_secure.connections import Connection, Registry
-from channels_secure.limits import limits_of
-from channels_secure.middleware import read_handshake
 from channels_secure.supervisor import presence
 from tests.benchmarks.local import scope
-from tests.benchmarks.report import Effort, Goal, Section, Table, show
-
-# What the supervisor may take of a second, and of a stretch.
-PASS, STRETCH = 50.0, 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Milliseconds: until it was done, of the processor for the loop and for the process, and the longest stretch."""
-
-    took: float
-    loop: float
-    process: float
-    stretch: float
-
-    def row(self, name: str) -> tuple[str, ...]:
-        return name, *(show(value) for value in (self.took, self.loop, self.process, self.stretch))
+from tests.benchmarks.report import Effort, Section, Table, show
+from tests.benchmarks.stretches import PASS, STRETCH, Cost, accepted, goal, watched
 
 
 def run(effort: Effort) -> Section:
@@ -50,16 +30,15 @@ def run(effort: Effort) -> Section:
         tables=[
             Table(
                 head=("", "ms", "of the loop's CPU", "of the process's CPU", "longest stretch of the loop"),
-                rows=[cost.row(name) for name, cost in costs.items()],
+                rows=[
+                    (name, show(cost.took), show(cost.loop), show(cost.process), show(cost.stretch))
+                    for name, cost in costs.items()
+                ],
             )
         ],
         goals=[
-            Goal(
-                name="presence, CPU of the event loop in a second", measured=loop, bound=PASS, unit=" ms", at_most=True
-            ),
-            Goal(
-                name="presence, longest stretch of the loop", measured=stretch, bound=STRETCH, unit=" ms", at_most=True
-            ),
+            goal("presence, CPU of the event loop in a second", loop, PASS),
+            goal("presence, longest stretch of the loop", stretch, STRETCH),
         ],
         notes=["Rows are made and written in the writing thread; SQLite, so that its work is in the process's figure."],
     )
@@ -93,45 +72,11 @@ async def _measure(count: int) -> dict[str, Cost]:
 
 
 def _open(user: Any, number: int) -> Connection:
-    settings = get_settings()
-    facts = scope("/ws/", client=f"10.0.{number >> 8}.{number & 255}")
-
-    async def nothing(*_: Any) -> Any:
-        raise RuntimeError("nobody is there")
-
-    connection = Connection(
-        handshake=read_handshake(facts, settings),
-        scope=facts,
-        server_receive=nothing,
-        server_send=nothing,
-        settings=settings,
-        limits=limits_of(settings),
-    )
-    connection.identify(Identity(user=user, kind="session", session_key=f"session{number}"))
-    connection.accepted = True
-    return connection
+    return accepted(user, f"session{number}", scope("/ws/", client=f"10.0.{number >> 8}.{number & 255}"))
 
 
 async def _watched(work: Callable[[], Awaitable[None]]) -> Cost:
-    """What some work costs; a stretch counts by the processor, because how long others made it wait is not asked."""
-    longest, done = 0.0, False
-
-    async def watch() -> None:
-        nonlocal longest
-        last = time.thread_time()
-        while not done:
-            # With a pause: the watcher must not take the interpreter from the thread that writes.
-            await asyncio.sleep(0.001)
-            longest, last = max(longest, time.thread_time() - last), time.thread_time()
-
     # Python's collector stops everything when it looks at all objects: any allocation may bring that about, here too.
     gc.collect()
     gc.freeze()
-    watcher = asyncio.create_task(watch())
-    await asyncio.sleep(0)
-    began, loop, process = time.perf_counter(), time.thread_time(), time.process_time()
-    await work()
-    took, loop, process = time.perf_counter() - began, time.thread_time() - loop, time.process_time() - process
-    done = True
-    await watcher
-    return Cost(took=took * 1000, loop=loop * 1000, process=process * 1000, stretch=longest * 1000)
+    return await watched(work)

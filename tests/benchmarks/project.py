@@ -6,6 +6,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 # Every guard is asked and none refuses: a limiter costs the same whether its budget is large or small.
 GENEROUS = {
@@ -33,16 +34,26 @@ def prepare(directory: Path) -> None:
     call_command("migrate", verbosity=0)
 
 
+def session_of(user: Any) -> dict[str, str]:
+    """Return what Django's `login()` keeps in a session."""
+    from django.conf import settings
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+
+    return {
+        SESSION_KEY: str(user.pk),
+        BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0],
+        HASH_SESSION_KEY: user.get_session_auth_hash(),
+    }
+
+
 def log_in(username: str = USERNAME) -> str:
     """Return the Cookie header of a session of this user, who is made if need be."""
     from django.conf import settings
-    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+    from django.contrib.auth import get_user_model
     from django.contrib.sessions.backends.db import SessionStore
 
     user, _ = get_user_model().objects.get_or_create(username=username)
     session = SessionStore()
-    session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.update(session_of(user))
     session.save()
     return f"{settings.SESSION_COOKIE_NAME}={session.session_key}"

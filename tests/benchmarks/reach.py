@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -16,9 +16,9 @@ from channels_secure.blocklist import block, unblock
 from channels_secure.supervisor import push
 from tests import services
 from tests.benchmarks import severing, wire
-from tests.benchmarks.project import GENEROUS, log_in
-from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, show
-from tests.live.servers import LiveServer, ServerKind, start_server
+from tests.benchmarks.project import log_in
+from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, late, show
+from tests.live.servers import LiveServer, ServerKind
 
 SERVERS: tuple[ServerKind, ...] = ("uvicorn", "uvicorn", "daphne")
 COUNT = 999
@@ -32,15 +32,13 @@ def run(effort: Effort) -> Section:
         redis = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [server.url]}}}
         ways: dict[str, dict[str, Any]] = {"Redis": redis, "no shared layer": IN_MEMORY}
         found = {name: _cut(layers, Path(directory), effort.repeat(5, 1)) for name, layers in ways.items()}
-    rows = [(name, show(median(seen)), show(_late(seen)), show(max(seen))) for name, seen in found.items()]
+    rows = [(name, show(median(seen)), show(late(seen)), show(max(seen))) for name, seen in found.items()]
     return Section(
         name="reach",
         title=f"A block reaches {COUNT} sockets in {len(SERVERS)} processes",
         tables=[Table(head=("ms from the commit to the close at the client", "p50", "p99", "latest"), rows=rows)],
         goals=[
-            Goal(
-                name=f"block to close, {name}: p99", measured=_late(seen), bound=BOUNDS[name], unit=" ms", at_most=True
-            )
+            Goal(name=f"block to close, {name}: p99", measured=late(seen), bound=BOUNDS[name], unit=" ms", at_most=True)
             for name, seen in found.items()
         ],
         notes=["Two uvicorn and one Daphne; the client, which also blocks, shares the machine with them."],
@@ -48,7 +46,7 @@ def run(effort: Effort) -> Section:
             Chart(
                 name="reach",
                 title="ms from a block to the close at the client, p99",
-                bars=[(name, _late(seen)) for name, seen in found.items()],
+                bars=[(name, late(seen)) for name, seen in found.items()],
             )
         ],
     )
@@ -67,19 +65,7 @@ def _cut(layers: dict[str, Any], directory: Path, rounds: int) -> list[float]:
 def _deployment(layers: dict[str, Any], directory: Path) -> Iterator[list[LiveServer]]:
     environ = {"CHANNELS_SECURE_TEST_CHANNEL_LAYERS": json.dumps(layers)}
     with contextlib.ExitStack() as stack:
-        servers = []
-        for kind in SERVERS:
-            server = start_server(
-                kind,
-                "tests.benchmarks.serving:victims",
-                directory=directory,
-                settings=GENEROUS,
-                environ=environ,
-                arguments=wire.OPTIONS[kind],
-            )
-            stack.callback(server.stop)
-            servers.append(server)
-        yield servers
+        yield [stack.enter_context(wire.serve(kind, directory, "victims", environ=environ)) for kind in SERVERS]
 
 
 def _block(servers: list[LiveServer], username: str) -> list[float]:
@@ -98,7 +84,3 @@ def _block(servers: list[LiveServer], username: str) -> list[float]:
     if len(moments) < COUNT:
         raise RuntimeError(f"{COUNT - len(moments)} sockets were not closed")
     return [(moment - committed) * 1000 for moment in moments]
-
-
-def _late(found: list[float]) -> float:
-    return quantiles(found, n=100)[98]

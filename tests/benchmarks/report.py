@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import quantiles
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -101,6 +102,11 @@ class Section:
 
     def _goals(self) -> Table:
         return Table(head=("goal", "set", "measured", ""), rows=[goal.row() for goal in self.goals])
+
+
+def late(found: Sequence[float]) -> float:
+    """The 99th percentile."""
+    return quantiles(found, n=100)[98]
 
 
 def show(value: float) -> str:

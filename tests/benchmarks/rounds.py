@@ -8,28 +8,17 @@ import asyncio
 import gc
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from channels_secure import database
 from channels_secure.conf import get_settings
-from channels_secure.connections import registry
+from channels_secure.connections import Connection, registry
 from channels_secure.supervisor import sweeping
-from channels_secure.supervisor.revalidation import revalidate
+from channels_secure.supervisor.revalidation import revalidate, schedule
 from channels_secure.supervisor.rounds import Rounds, is_due
-from tests.benchmarks.report import Effort, Goal, Section, Table, show
-
-# Milliseconds of the processor that the supervisor may take of a second, and of a stretch.
-PASS, STRETCH = 50.0, 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Milliseconds: until it was done, of the processor, and the longest stretch of the loop."""
-
-    took: float
-    processor: float
-    stretch: float
+from tests.benchmarks.project import session_of
+from tests.benchmarks.report import Effort, Section, Table, show
+from tests.benchmarks.stretches import PASS, STRETCH, Cost, accepted, goal, watched
 
 
 def run(effort: Effort) -> Section:
@@ -37,17 +26,17 @@ def run(effort: Effort) -> Section:
     costs = asyncio.run(_measure(count))
     settings = get_settings()
     # It asks who is due at each pass, looks at the deadlines once a second, and re-validates everybody in an interval.
-    second = costs[SWEEP].processor + costs[DUE].processor / settings.audit_flush_interval
-    second += costs[ALL].processor / settings.revalidate_interval
-    rows = [(name, show(cost.took), show(cost.processor), show(cost.stretch)) for name, cost in costs.items()]
+    second = costs[SWEEP].loop + costs[DUE].loop / settings.audit_flush_interval
+    second += costs[ALL].loop / settings.revalidate_interval
+    rows = [(name, show(cost.took), show(cost.loop), show(cost.stretch)) for name, cost in costs.items()]
     longest = max(cost.stretch for cost in costs.values())
     return Section(
         name="supervisor",
         title=f"The supervisor, {count:,} sockets in one process",
         tables=[Table(head=("ms", "until done", "of the loop's CPU", "longest stretch of the loop"), rows=rows)],
         goals=[
-            Goal(name="supervisor: CPU of a second", measured=second, bound=PASS, unit=" ms", at_most=True),
-            Goal(name="supervisor: longest stretch", measured=longest, bound=STRETCH, unit=" ms", at_most=True),
+            goal("supervisor: CPU of a second", second, PASS),
+            goal("supervisor: longest stretch", longest, STRETCH),
         ],
         notes=["Python's garbage collector is left out: a full run takes as long as the process has objects."],
     )
@@ -75,7 +64,7 @@ async def _measure(count: int) -> dict[str, Cost]:
     costs = {}
     for name, work in ((SWEEP, sweep), (DUE, walk.go), (CHUNK, one_chunk), (ALL, all_at_once)):
         with _Collections() as collections:
-            costs[name] = await _watched(work, collections)
+            costs[name] = await watched(work, collections.so_far)
     if any(each.ended or is_due(each, time.monotonic()) for each in connections):
         raise RuntimeError("not everybody was re-validated")
     for each in connections:
@@ -97,6 +86,9 @@ class _Collections:
     def __exit__(self, *_: object) -> None:
         gc.callbacks.remove(self._note)
 
+    def so_far(self) -> float:
+        return self.total
+
     def _note(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":
             self.began = time.thread_time()
@@ -105,75 +97,24 @@ class _Collections:
             self.total += time.thread_time() - self.began
 
 
-async def _watched(work: Any, collections: _Collections) -> Cost:
-    """What some work costs; stretches lie between two turns of the loop."""
-    longest, done = 0.0, False
-
-    async def watch() -> None:
-        nonlocal longest
-        # Of the processor: how long others made the machine wait is not the question.
-        last, collected = time.thread_time(), collections.total
-        while not done:
-            # With a pause: the watcher must not take the interpreter from the thread that reads.
-            await asyncio.sleep(0.001)
-            now, collecting = time.thread_time(), collections.total - collected
-            longest = max(longest, now - last - collecting)
-            last, collected = now, collections.total
-
-    watcher = asyncio.create_task(watch())
-    await asyncio.sleep(0)
-    began, used = time.perf_counter(), time.thread_time()
-    await work()
-    took, processor = time.perf_counter() - began, time.thread_time() - used
-    done = True
-    await watcher
-    return Cost(took=took * 1000, processor=processor * 1000, stretch=longest * 1000)
-
-
 def _log_all_in(count: int) -> list[tuple[Any, str]]:
-    from django.conf import settings
-    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+    from django.contrib.auth import get_user_model
     from django.contrib.sessions.backends.db import SessionStore
 
     model = get_user_model()
     users = model.objects.bulk_create([model(username=f"user{number}", password="x") for number in range(count)])
     store, rows = SessionStore(), []
     for number, user in enumerate(users):
-        data = {
-            SESSION_KEY: str(user.pk),
-            BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0],
-            HASH_SESSION_KEY: user.get_session_auth_hash(),
-        }
         key = f"session{number:025d}"
         ends = store.get_expiry_date(expiry=None)
-        rows.append(store.model(session_key=key, session_data=store.encode(data), expire_date=ends))
+        rows.append(store.model(session_key=key, session_data=store.encode(session_of(user)), expire_date=ends))
     store.model.objects.bulk_create(rows, batch_size=1000)
     return [(user, row.session_key) for user, row in zip(users, rows, strict=True)]
 
 
-def _open(user: Any, key: str) -> Any:
-    from channels_secure.auth.base import Identity
-    from channels_secure.connections import Connection
-    from channels_secure.limits import limits_of
-    from channels_secure.middleware import read_handshake
-    from channels_secure.supervisor.revalidation import schedule
-
-    settings = get_settings()
-    scope: dict[str, Any] = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "client": None}
-
-    async def nothing(*_: Any) -> Any:
-        await asyncio.Event().wait()
-
-    connection = Connection(
-        handshake=read_handshake(scope, settings),
-        scope=scope,
-        server_receive=nothing,
-        server_send=nothing,
-        settings=settings,
-        limits=limits_of(settings),
-        task=asyncio.create_task(nothing()),
-    )
-    connection.accepted = True
-    connection.identify(Identity(user=user, kind="session", session_key=key))
+def _open(user: Any, key: str) -> Connection:
+    facts = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "client": None}
+    # Severing it would cancel the task.
+    connection = accepted(user, key, facts, task=asyncio.create_task(asyncio.Event().wait()))
     schedule(connection, time.monotonic())
     return connection

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import cast
 
 from django.contrib.auth import get_user_model
@@ -17,7 +17,7 @@ from django.contrib.auth import get_user_model
 from channels_secure.blocklist import block
 from tests.benchmarks import victims, wire
 from tests.benchmarks.project import log_in
-from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, show
+from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, late, show
 from tests.live.raw import Opcode, RawSocket
 from tests.live.servers import KINDS, LiveServer, ServerKind
 
@@ -60,7 +60,7 @@ def run(effort: Effort) -> Section:
         tables=[Table(head=head, rows=rows)],
         goals=[
             Goal(
-                name=f"severing on {kind}: p99 of 300", measured=_late(times.ended), bound=100, unit=" ms", at_most=True
+                name=f"severing on {kind}: p99 of 300", measured=late(times.ended), bound=100, unit=" ms", at_most=True
             )
             for (kind, how), times in found.items()
             if how == "sever"
@@ -135,15 +135,11 @@ def _has_close(data: bytes) -> bool:
     return False
 
 
-def _late(found: Sequence[float]) -> float:
-    return quantiles(found, n=100)[98]
-
-
 def _row(kind: ServerKind, how: str, times: Times) -> tuple[str, ...]:
-    figures = median(times.ended), _late(times.ended), max(times.ended), median(times.seen), _late(times.seen)
+    figures = median(times.ended), late(times.ended), max(times.ended), median(times.seen), late(times.seen)
     return (f"{kind}, {WAYS[how]}", *(show(figure) for figure in figures), str(times.missing))
 
 
 def _chart(found: dict[tuple[ServerKind, str], Times]) -> Chart:
-    bars = [(f"{kind}, {WAYS[how]}", _late(times.ended)) for (kind, how), times in found.items()]
+    bars = [(f"{kind}, {WAYS[how]}", late(times.ended)) for (kind, how), times in found.items()]
     return Chart(name="sever", title=f"ms until {COUNT} applications have ended, p99", bars=bars)

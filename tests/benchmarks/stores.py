@@ -5,13 +5,11 @@ import gc
 import time
 from contextlib import AsyncExitStack
 from statistics import median
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 from django.test.utils import override_settings
 from redis import Redis
 
-from channels_secure.consumers import SecureJsonConsumer, handles
 from channels_secure.policy.rates import Rate
 from channels_secure.stores.base import spend
 from channels_secure.stores.redis import RedisStore
@@ -20,23 +18,13 @@ from tests import services
 from tests.benchmarks.local import Peer, scope
 from tests.benchmarks.project import log_in
 from tests.benchmarks.report import Chart, Effort, Goal, Section, Table, show
+from tests.benchmarks.subjects import TYPED, Typed
 
-TEXT = '{"type":"chat.say","text":"The quick brown fox jumps over the lazy dog."}'
 MESSAGES = 5_000
 # Never reached, so that every message is admitted; a rate as high borrows as much at once as any.
 RATES = {"connection": "10000000/s", "user": "10000000/s"}
 STEADY = Rate.parse("200/s")
 SECONDS = 5.0
-
-
-class Say(msgspec.Struct, forbid_unknown_fields=True):
-    text: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
-
-
-class Typed(SecureJsonConsumer):
-    @handles("chat.say")
-    async def say(self, message: Say) -> None:
-        await self.send_json({"type": "chat.said", "text": message.text})
 
 
 def run(effort: Effort) -> Section:
@@ -73,11 +61,11 @@ async def _measure(url: str, rounds: int) -> dict[str, list[float]]:
         for name, store in options.items():
             with override_settings(CHANNELS_SECURE={"STORE": store, "MESSAGE_RATES": RATES, "REQUIRE_WSS": False}):
                 peers[name] = await stack.enter_async_context(Peer(guarded(Typed.as_asgi()), scope("/", cookie)))
-            await peers[name].exchange(TEXT, MESSAGES)
+            await peers[name].exchange(TYPED.text, MESSAGES)
         for _ in range(rounds):
             for name, peer in peers.items():
                 gc.collect()
-                samples[name].append(await peer.exchange(TEXT, MESSAGES) / MESSAGES * 1e6)
+                samples[name].append(await peer.exchange(TYPED.text, MESSAGES) / MESSAGES * 1e6)
     return samples
 
 

@@ -17,7 +17,7 @@ from tests import services
 from tests.benchmarks import wire
 from tests.benchmarks.project import GENEROUS, USERNAME, log_in
 from tests.benchmarks.report import Effort, Goal, Section, Table, show
-from tests.live.servers import HOST, LiveServer, start_server
+from tests.live.servers import HOST, LiveServer
 
 TICKETS, CLIENTS, PROCESSES = 1_000, 10, 4
 # So many tickets are raced for at the same time.
@@ -51,22 +51,15 @@ def _race(store: dict[str, Any], count: int) -> tuple[int, float]:
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(override_settings(CHANNELS_SECURE=settings))
-        servers = [stack.enter_context(_serve(directory, settings)) for _ in range(PROCESSES)]
+        servers = [
+            stack.enter_context(wire.serve("uvicorn", directory, "victims", settings=settings))
+            for _ in range(PROCESSES)
+        ]
         accepted, began = 0, time.monotonic()
         for _ in range(count // TOGETHER):
             tickets = [issue_ticket(user) for _ in range(TOGETHER)]
             accepted += _redeem(servers, tickets)
         return accepted, time.monotonic() - began
-
-
-@contextlib.contextmanager
-def _serve(directory: Path, settings: dict[str, Any]) -> Any:
-    target, options = "tests.benchmarks.serving:victims", wire.OPTIONS["uvicorn"]
-    server = start_server("uvicorn", target, directory=directory, settings=settings, arguments=options)
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def _redeem(servers: list[LiveServer], tickets: list[str]) -> int:

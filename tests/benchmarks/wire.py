@@ -5,9 +5,9 @@ import contextlib
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
 
@@ -26,10 +26,17 @@ OPTIONS = {
 
 
 @contextlib.contextmanager
-def serve(kind: ServerKind, directory: Path, app: str = "application") -> Iterator[LiveServer]:
+def serve(
+    kind: ServerKind,
+    directory: Path,
+    app: str = "application",
+    *,
+    settings: Mapping[str, Any] = GENEROUS,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[LiveServer]:
     """Run a server of the subjects for the length of a `with` block."""
-    target = f"tests.benchmarks.serving:{app}"
-    server = start_server(kind, target, directory=directory, settings=GENEROUS, arguments=OPTIONS[kind])
+    target, options = f"tests.benchmarks.serving:{app}", OPTIONS[kind]
+    server = start_server(kind, target, directory=directory, settings=settings, environ=environ, arguments=options)
     try:
         yield server
     finally:

@@ -14,29 +14,25 @@ from channels_secure import blocklist, database, groups, guards
 from channels_secure.auth.session import SessionAuthenticator
 from channels_secure.connections import registry
 from channels_secure.middleware import SecureMiddlewareStack
+from channels_secure.models import Revocation
 from channels_secure.stores.memory import MemoryStore
+from channels_secure.supervisor.revalidation import revalidate
 from tests.conformance import drive, journey
 from tests.conformance.conftest import Judge
 from tests.conformance.journey import STRIKES, Fault, Server, Strike, exit_interpreter
 from tests.conformance.table import Request
 from tests.conformance.test_faults import row, settings
 from tests.conformance.world import World
+from tests.sockets import calm
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BUDGETS = {
     "HANDSHAKE_RATES": {"ip": "600/m", "user": "600/m"},
     "MESSAGE_RATES": {"connection": "20/s", "user": "600/m", "ip": "600/m"},
-    "POLICY_REFRESH_INTERVAL": 0.05,
     "SEND_HELLO": True,
 }
-# Only for faults that a deadline ends: with these a busy machine might time out where nothing hangs.
-HURRIED = {
-    "HANDSHAKE_TIMEOUT": 0.15,
-    "HANDLER_TIMEOUT": 0.15,
-    "SEND_TIMEOUT": 0.15,
-    "IDLE_TIMEOUT": 0.15,
-    "DISCONNECT_TIMEOUT": 0.1,
-}
+# Seconds until what hangs is ended; the second for a machine so busy that the first has ended what does not hang.
+DEADLINES = (0.15, 1.0)
 TERMINAL = ("connection.closed", "handshake.denied", "credentials.failed")
 # Application code may also try to end the process.
 OF_THE_APPLICATION = ("authorize", "permission", "connect", "connected", "handler", "disconnect")
@@ -45,6 +41,13 @@ PLACES = (
     "receive", "send", "guard", "authenticator", "database.run", "store.take", "blocklist.refresh", "layer.new_channel",
     "layer.group_add", "layer.group_send", "layer.group_discard", *OF_THE_APPLICATION,
 )  # fmt: skip
+
+
+def hurried(seconds: float) -> dict[str, float]:
+    """Settings for faults that a deadline ends."""
+    what = ("HANDSHAKE_TIMEOUT", "HANDLER_TIMEOUT", "SEND_TIMEOUT", "IDLE_TIMEOUT", "DISCONNECT_TIMEOUT")
+    # As often as for changed policies does the supervisor look at deadlines.
+    return dict.fromkeys(what, seconds) | {"POLICY_REFRESH_INTERVAL": 0.05}
 
 
 @contextmanager
@@ -68,6 +71,8 @@ def wired(fault: Fault) -> Iterator[None]:
 
 async def cookies() -> dict[str, str]:
     world = await database.run(World)
+    # Making users changes rights, which would be looked up again in the middle of the first case.
+    await database.run(Revocation.objects.all().delete)
     return await database.run(world.session, world.alice)
 
 
@@ -80,9 +85,19 @@ def stack(fault: Fault) -> Any:
     return made
 
 
+class Reviewing(Server):
+    """Before the client leaves, its rights are looked up again, for which `authorize()` is asked once more."""
+
+    async def receive(self) -> dict[str, Any]:
+        if self.delivered == len(self.events) - 1:
+            await revalidate(registry())
+        return await super().receive()
+
+
 async def live(fault: Fault, request: Request, *, cancel: bool = False) -> tuple[Server, asyncio.Task[Any]]:
     """Serve one connection to its end; with `cancel`, the server cancels it as soon as the fault has struck."""
-    server = Server(journey.watch(fault), '{"type":"say","text":"hi"}', '{"type":"nope"}', '{"type":"say","text":"ho"}')
+    texts = ('{"type":"say","text":"hi"}', '{"type":"nope"}', '{"type":"say","text":"ho"}')
+    server = Reviewing(journey.watch(fault), *texts)
     scope = drive.communicator(request).scope
     with wired(fault):
         task = asyncio.ensure_future(stack(fault)(scope, server.receive, server.send))
@@ -111,8 +126,8 @@ async def check_nothing_is_left(opened: bool, *, left: bool = True) -> None:
     assert [task for task in asyncio.all_tasks() if "HandshakeMiddleware" in repr(task.get_coro())] == []
 
 
-async def forget_layer() -> None:
-    """A layer that failed may have kept a subscription."""
+async def begin_anew() -> None:
+    """Let everything end, and forget what the process has found out: each case begins as the first did."""
     await drive.settle()
     hubs: dict[Any, dict[str, groups.Hub]] = vars(groups)["_hubs"]
     for hub in [hub for of_loop in hubs.values() for hub in of_loop.values()]:
@@ -120,13 +135,11 @@ async def forget_layer() -> None:
         for group in vars(hub)["_groups"].values():
             group.close()
     hubs.clear()
+    # A layer that failed may have kept a subscription.
     await get_channel_layer().flush()
-
-
-def strikes_at(place: str) -> dict[str, Strike]:
-    if place in OF_THE_APPLICATION:
-        return STRIKES | {"exits": exit_interpreter}
-    return STRIKES
+    await calm()
+    # Who finds the blocks in memory has nothing to wait for.
+    blocklist.reset()
 
 
 async def calls_of_each_place(request: Request) -> dict[str, int]:
@@ -140,6 +153,40 @@ async def calls_of_each_place(request: Request) -> dict[str, int]:
     return {place: fault.calls[place] for place in PLACES}
 
 
+def strikes_at(place: str) -> dict[str, Strike]:
+    if place in OF_THE_APPLICATION:
+        return STRIKES | {"exits": exit_interpreter}
+    return STRIKES
+
+
+async def fail(place: str, number: int, name: str, request: Request) -> None:
+    """Let one call of one place fail in one way, and see how the connection ends."""
+    is_first, by_server = (place, number) == ("receive", 1), name == "cancelled by the server"
+    strike, over = strikes_at(place)[name], asyncio.Event()
+
+    async def hang() -> None:
+        # Not for ever: a look at the blocks serves all connections, those of the next cases too.
+        await over.wait()
+
+    for seconds in DEADLINES:
+        fault = Fault(place, number, hang if strike is journey.hang else strike)
+        try:
+            with settings(**BUDGETS, **(hurried(seconds) if name == "hangs" else {})):
+                _, task = await live(fault, request, cancel=by_server)
+                assert task.done()
+                if not is_first and not by_server:
+                    assert not task.cancelled()
+                    assert task.exception() is None
+                await check_nothing_is_left(not is_first, left=place != "layer.group_discard")
+        finally:
+            over.set()
+            await begin_anew()
+            over.clear()
+        if fault.reached.is_set():
+            return
+    raise AssertionError("the call was never made")
+
+
 @row(
     "await-points",
     54,
@@ -148,27 +195,17 @@ async def calls_of_each_place(request: Request) -> dict[str, int]:
     "the task ends in time, one terminal row, nothing registered, no limiter held, no group joined",
 )
 async def test_whatever_fails_leaves_nothing_behind(judge: Judge) -> None:
+    await begin_anew()
     with settings(**BUDGETS):
         request = Request(path="/member/", cookies=await cookies())
         calls = await calls_of_each_place(request)
-    await forget_layer()
+    await begin_anew()
     for place, number in [(each, number) for each in PLACES for number in range(1, calls[each] + 1)]:
-        is_first = (place, number) == ("receive", 1)
-        for name, strike in strikes_at(place).items():
-            if is_first and name == "hangs":
+        for name in strikes_at(place):
+            if (place, number, name) == ("receive", 1, "hangs"):
                 continue  # a server that never begins
-            by_server = name == "cancelled by the server"
-            with (
-                judge.case(f"await-points {place} {number} {name}", "communicator"),
-                settings(**BUDGETS, **(HURRIED if name == "hangs" else {})),
-            ):
-                _, task = await live(Fault(place, number, strike), request, cancel=by_server)
-                assert task.done()
-                if not is_first and not by_server:
-                    assert not task.cancelled()
-                    assert task.exception() is None
-                await check_nothing_is_left(not is_first, left=place != "layer.group_discard")
-            await forget_layer()
+            with judge.case(f"await-points {place} {number} {name}", "communicator"):
+                await fail(place, number, name, request)
 
 
 def cancel_this_task() -> None:
@@ -193,6 +230,25 @@ LIVES = {
 }
 
 
+async def interrupt(request: Request, at: int, way: str, struck: list[int]) -> None:
+    """End a connection where it suspends for the `at`th time; `struck` stays empty when it does not as often."""
+    try:
+        with settings(**BUDGETS):
+            fault = journey.watch(Fault())
+            server = Server(fault, '{"type":"say","text":"hi"}')
+            scope = drive.communicator(request).scope
+            run = stack(fault)(scope, server.receive, server.send)
+            with wired(fault):
+                task = asyncio.ensure_future(_as_coroutine(journey.interrupted(run, at, WAYS[way], struck)))
+                await asyncio.wait({task}, timeout=5)
+            assert task.done()
+            with contextlib.suppress(asyncio.CancelledError):
+                task.exception()
+            await check_nothing_is_left(server.delivered > 0)
+    finally:
+        await begin_anew()
+
+
 @row(
     "every-suspension",
     54,
@@ -202,29 +258,18 @@ LIVES = {
 )
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_end_at_any_suspension_leaves_nothing_behind(way: str, judge: Judge) -> None:
-    with settings(**BUDGETS):
-        signed_in = await cookies()
-        for life, (request, points) in LIVES.items():
-            if life != "stranger":
-                request = Request(path=request.path, origin=request.origin, cookies=signed_in)
-            for at in count(1):
-                struck: list[int] = []
-                with judge.case(f"every-suspension {life} {at} {way}", "communicator"):
-                    fault = journey.watch(Fault())
-                    server = Server(fault, '{"type":"say","text":"hi"}')
-                    scope = drive.communicator(request).scope
-                    run = stack(fault)(scope, server.receive, server.send)
-                    with wired(fault):
-                        task = asyncio.ensure_future(_as_coroutine(journey.interrupted(run, at, WAYS[way], struck)))
-                        await asyncio.wait({task}, timeout=5)
-                    assert task.done()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        task.exception()
-                    await check_nothing_is_left(server.delivered > 0)
-                await forget_layer()
-                if not struck:
-                    break
-            assert at > points, f"{life} was hardly interrupted at all"
+    await begin_anew()
+    signed_in = await cookies()
+    for life, (request, points) in LIVES.items():
+        if life != "stranger":
+            request = Request(path=request.path, origin=request.origin, cookies=signed_in)
+        for at in count(1):
+            struck: list[int] = []
+            with judge.case(f"every-suspension {life} {at} {way}", "communicator"):
+                await interrupt(request, at, way, struck)
+            if not struck:
+                break
+        assert at > points, f"{life} was hardly interrupted at all"
 
 
 async def _as_coroutine(steps: Any) -> Any:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from redis import Redis
 
 from channels_secure.models import AuditEvent
 from tests.live.servers import LiveServer, RawSocket
-from tests.services import OwnRedis, own_redis
+from tests.services import OwnRedis
+from tests.stores.conftest import own_redis, prefix  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +28,7 @@ LIMIT, RIVALS = 8, 32
 Server = Callable[..., LiveServer]
 
 
-def settings(url: str, prefix: str, **others: Any) -> dict[str, Any]:
+def settings(url: str, prefix: str, **others: Any) -> dict[str, Any]:  # noqa: F811
     store = {
         "BACKEND": "channels_secure.stores.redis.RedisStore",
         "LOCATION": url,
@@ -46,11 +46,6 @@ def settings(url: str, prefix: str, **others: Any) -> dict[str, Any]:
         "MAX_CONNECTIONS": {"ip": LIMIT},
         **others,
     }
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{token_hex(4)}:"
 
 
 @pytest.fixture
@@ -105,7 +100,10 @@ def test_of_racing_handshakes_at_four_processes_exactly_the_limit_is_let_in(
 
 
 def test_the_slots_of_a_killed_process_are_free_after_the_lease(
-    server: Server, redis_url: str, prefix: str, crowd: ExitStack
+    server: Server,
+    redis_url: str,
+    prefix: str,  # noqa: F811
+    crowd: ExitStack,
 ) -> None:
     """Conformance row 52."""
     killed, other = (server("uvicorn", APP, settings=settings(redis_url, prefix)) for _ in range(2))
@@ -128,32 +126,29 @@ def test_a_closed_socket_frees_its_slot_at_once(servers: list[LiveServer], crowd
     assert until(lambda: shake(others[0], crowd, address) == 101, "a free slot") < LEASE
 
 
-@pytest.fixture
-def lonely() -> Iterator[OwnRedis]:
-    with own_redis() as server:
-        yield server
-
-
 @pytest.mark.parametrize("misfortune", ["killed", "paused"])
 def test_a_hundred_idle_sockets_do_not_notice_that_the_store_went_and_came(
-    server: Server, lonely: OwnRedis, crowd: ExitStack, misfortune: str
+    server: Server,
+    own_redis: OwnRedis,  # noqa: F811
+    crowd: ExitStack,
+    misfortune: str,
 ) -> None:
     """Conformance row 90; nobody sends, so that the renewals have to find out."""
     limits = {"MAX_CONNECTIONS": {"ip": 150}}
-    options = settings(lonely.url, "cs:", **limits)
+    options = settings(own_redis.url, "cs:", **limits)
     options["STORE"]["SOCKET_TIMEOUT"] = 0.25
     live = server("uvicorn", APP, settings=options)
     idle = [crowd.enter_context(live.websocket("/echo/", origin=ORIGIN)) for _ in range(100)]
-    (lonely.stop if misfortune == "killed" else lonely.pause)()
+    (own_redis.stop if misfortune == "killed" else own_redis.pause)()
     until(lambda: AuditEvent.objects.filter(kind="store.degraded").exists(), "the store's end in the trail")
     began = time.monotonic()
     assert shake(live, crowd) == 101
     assert time.monotonic() - began < 1
-    (lonely.start if misfortune == "killed" else lonely.resume)()
+    (own_redis.start if misfortune == "killed" else own_redis.resume)()
     found = until(lambda: AuditEvent.objects.filter(kind="store.recovered").exists(), "its return")
     # Four seconds between two probes, one for the supervisor's pass, half of one for the trail.
     assert found < 6
-    with Redis.from_url(lonely.url) as client:
+    with Redis.from_url(own_redis.url) as client:
         key = "cs:*:slots:*"
         until(lambda: sum(client.zcard(name) for name in client.scan_iter(key)) == 101, "every slot")
     for raw in idle:

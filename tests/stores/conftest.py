@@ -1,6 +1,7 @@
 """Every store, each with a clock that the tests move."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any
@@ -64,6 +65,11 @@ def shared(client: Any, store: RedisStore, prefix: str, clock: Clock) -> Timed:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def prefix() -> str:
     """Of the keys of one test."""
     return f"test-{token_hex(4)}:"
@@ -95,11 +101,24 @@ def store(timed: Timed) -> Store:
     return timed.store
 
 
-@pytest.fixture
-async def redis_store(redis_url: str, prefix: str) -> AsyncIterator[RedisStore]:
-    store = RedisStore(location=redis_url, prefix=prefix, socket_timeout=PATIENT)
+@asynccontextmanager
+async def opened(url: str, prefix: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(location=url, prefix=prefix, socket_timeout=PATIENT)
     yield store
     await store.rest()
+
+
+@pytest.fixture
+async def redis_store(redis_url: str, prefix: str) -> AsyncIterator[RedisStore]:
+    async with opened(redis_url, prefix) as store:
+        yield store
+
+
+@pytest.fixture
+async def elsewhere(redis_url: str, prefix: str) -> AsyncIterator[RedisStore]:
+    """What another process does with the same keys."""
+    async with opened(redis_url, prefix) as store:
+        yield store
 
 
 @pytest.fixture

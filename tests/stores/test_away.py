@@ -51,11 +51,6 @@ def witness() -> Witness:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 async def store(own_redis: OwnRedis, clock: Clock) -> AsyncIterator[RedisStore]:
     store = RedisStore(location=own_redis.url, socket_timeout=DEADLINE, clock=clock)
     assert await store.take("warm", FIVE) == 0

@@ -7,11 +7,6 @@ from tests.stores.conftest import Clock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def changes() -> list[str | None]:
     return []
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +27,8 @@ class Shared:
     clock: Clock = field(default_factory=Clock)
     calls: int = 0
     is_away: bool = False
-    gate: Callable[[], Awaitable[None]] | None = None
+    # Closed until it is set.
+    gate: asyncio.Event | None = None
 
     def __post_init__(self) -> None:
         self.bucket = Bucket(self.rate)
@@ -36,7 +36,7 @@ class Shared:
     async def borrow(self, least: int, most: int) -> tuple[int, float]:
         self.calls += 1
         if self.gate is not None:
-            await self.gate()
+            await self.gate.wait()
         if self.is_away:
             raise Unavailable("away")
         bucket, now = self.bucket, self.clock()
@@ -46,9 +46,9 @@ class Shared:
         assert bucket.take(now, min(room, most)) == 0
         return min(room, most), 0.0
 
-    def lease(self) -> Lease:
+    def lease(self, key: str = "key") -> Lease:
         return Lease(
-            ("key", self.rate),
+            (key, self.rate),
             local=Bucket(self.rate),
             borrow=self.borrow,
             is_away=lambda: False,
@@ -158,13 +158,8 @@ async def test_a_dear_refusal_does_not_refuse_the_cheap() -> None:
 
 
 async def test_sockets_that_ask_at_once_make_one_call() -> None:
-    shared = Shared(SLOW)
     opened = asyncio.Event()
-
-    async def gate() -> None:
-        await opened.wait()
-
-    shared.gate = gate
+    shared = Shared(SLOW, gate=opened)
     lease = shared.lease()
     waiting = [asyncio.ensure_future(spend(lease, shared.clock())) for _ in range(5)]
     await asyncio.sleep(0)
@@ -174,13 +169,8 @@ async def test_sockets_that_ask_at_once_make_one_call() -> None:
 
 
 async def test_a_socket_that_ends_while_it_waits_does_not_take_the_call_from_the_others() -> None:
-    shared = Shared(SLOW)
     opened = asyncio.Event()
-
-    async def gate() -> None:
-        await opened.wait()
-
-    shared.gate = gate
+    shared = Shared(SLOW, gate=opened)
     lease = shared.lease()
     first, second = (asyncio.ensure_future(spend(lease, shared.clock())) for _ in range(2))
     await asyncio.sleep(0)
@@ -240,11 +230,7 @@ async def test_sockets_of_one_key_share_a_lease_and_the_last_leaves_it_for_those
 async def test_leases_that_rest_are_bounded_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lending, "MAX_RESTING", 50)
     shared = Shared(FAST)
-    here = lending.Lending(
-        lambda key, rate: Lease(
-            (key, rate), local=Bucket(rate), borrow=shared.borrow, is_away=lambda: False, clock=shared.clock
-        )
-    )
+    here = lending.Lending(lambda key, rate: shared.lease(key))
     for number in range(1_000):
         lease = here.hold(f"user-{number}", FAST)
         await lease.refill()

@@ -1,7 +1,6 @@
 """Connections counted over processes, each with a lease; `rival` is another process's store."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from channels_secure.stores.base import Slot, Slots
 from channels_secure.stores.redis import RedisStore
 from channels_secure.stores.redis.slots import LEASE
-from tests.stores.conftest import PATIENT, let_pass
+from tests.stores.conftest import let_pass
 
 LEASE_SECONDS = LEASE / 1000
 
@@ -30,10 +29,8 @@ def slots(redis_store: RedisStore) -> Slots:
 
 
 @pytest.fixture
-async def rival(redis_url: str, prefix: str) -> AsyncIterator[Slots]:
-    store = RedisStore(location=redis_url, prefix=prefix, socket_timeout=PATIENT)
-    yield slots_of(store)
-    await store.rest()
+def rival(elsewhere: RedisStore) -> Slots:
+    return slots_of(elsewhere)
 
 
 async def test_as_many_as_the_limit_are_granted_whoever_asks(slots: Slots, rival: Slots) -> None:

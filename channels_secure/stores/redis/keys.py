@@ -10,12 +10,6 @@ def key_of(prefix: str, kind: str, *parts: str) -> str:
     return f"{prefix}{{{digest[:2]}}}:{kind}:{digest}"
 
 
-def tag_of(key: str) -> str:
-    """What stands in the braces of a key."""
-    start = key.index("{") + 1
-    return key[start : start + 2]
-
-
 def mark_of(owner: str) -> str:
     """What the members of one owner begin with."""
     return hashlib.blake2b(owner.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest() + ":"

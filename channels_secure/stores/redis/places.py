@@ -1,48 +1,61 @@
 """Where slots are: members of sorted sets, and many of them in calls of a bounded length."""
 
 import asyncio
+import hashlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from channels_secure.background import start
 from channels_secure.exceptions import Unavailable
-from channels_secure.stores.redis.keys import tag_of
 
-# A key, and the member that stands for a connection there.
-Place = tuple[str, str]
-# How many go into one call, and are sorted before others may run.
-BATCH = 500
-
-Members = dict[str, list[str]]
+# How many go into one call at most; how many connections are looked at, and perhaps hashed, before others may run.
+BATCH, STRETCH = 700, 200
 
 
-async def by_tag(places: Iterable[Place]) -> dict[str, Members]:
-    """The members of each key, by the place of the key in a cluster."""
-    found: dict[str, Members] = {}
-    for number, (key, member) in enumerate(places, 1):
-        found.setdefault(tag_of(key), {}).setdefault(key, []).append(member)
-        if number % BATCH == 0:
+class Place(NamedTuple):
+    """A key, the member that stands for a connection there, and that connection's id.
+
+    What stands in the key's braces is noted beside it: to cut it out of ten thousand keys again and again is dear.
+    """
+
+    key: str
+    member: str
+    owner: str
+    tag: str
+
+
+def place_of(prefix: str, name: str, member: str, owner: str) -> Place:
+    """``cs:{3}:slots:3f…``: one of 16 places of a cluster, not of the 256 of other keys.
+
+    All slots of a process are renewed again and again, and what that costs is above all the number of the calls.
+    """
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return Place(f"{prefix}{{{digest[0]}}}:slots:{digest}", member, owner, digest[0])
+
+
+async def by_tag(owners: Iterable[list[Place]]) -> list[list[Place]]:
+    """The places of several connections, those together that may share a call: they are together in a cluster."""
+    found: defaultdict[str, list[Place]] = defaultdict(list)
+    for number, places in enumerate(owners, 1):
+        for place in places:
+            found[place.tag].append(place)
+        if number % STRETCH == 0:
             await asyncio.sleep(0)
-    return found
+    return list(found.values())
 
 
-def batches(members: Members, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[list[str], str]]:
-    """Keys and a script's argument for each call; who is wanted is asked when its turn has come."""
-    keys: list[str] = []
-    groups: list[str] = []
-    count = 0
-    for key, those in members.items():
-        for start_at in range(0, len(those), BATCH):
-            some = [member for member in those[start_at : start_at + BATCH] if is_wanted(member)]
-            if not some:
-                continue
-            keys.append(key)
-            groups.append(",".join(some))
-            count += len(some)
-            if count >= BATCH:
-                yield keys, ";".join(groups)
-                keys, groups, count = [], [], 0
-    if keys:
-        yield keys, ";".join(groups)
+def batches(places: list[Place], is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[tuple[list[Any], str]]:
+    """Keys and a script's argument for each call; whose slots are wanted is asked when their turn has come."""
+    calls = -(-len(places) // BATCH)
+    for call in range(calls):
+        members: dict[str, list[str]] = {}
+        for key, member, owner, _ in places[call::calls]:
+            if is_wanted(owner):
+                members.setdefault(key, []).append(member)
+        if members:
+            # As bytes, because the client takes longer to encode a text than for all the rest of it.
+            yield [key.encode() for key in members], ";".join(map(",".join, members.values()))
 
 
 class Leaving:
@@ -51,7 +64,7 @@ class Leaving:
     A server that restarts gives ten thousand back at once: a call for each would take so long that most were forgotten.
     """
 
-    def __init__(self, free: Callable[[list[str], str], Awaitable[object]]) -> None:
+    def __init__(self, free: Callable[[list[Any], str], Awaitable[object]]) -> None:
         self.lock = asyncio.Lock()
         self._free = free
         self._places: list[Place] = []
@@ -72,8 +85,8 @@ class Leaving:
         try:
             while self._places:
                 places, self._places = self._places, []
-                for members in (await by_tag(places)).values():
-                    for keys, those in batches(members):
+                for together in await by_tag([place] for place in places):
+                    for keys, those in batches(together):
                         async with self.lock:
                             await self._free(keys, those)
         except Unavailable:

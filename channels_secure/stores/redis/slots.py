@@ -3,23 +3,23 @@
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from secrets import token_hex
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from channels_secure.exceptions import Unavailable
 from channels_secure.stores.base import Slot
-from channels_secure.stores.redis.keys import key_of, mark_of
+from channels_secure.stores.redis.keys import mark_of
 from channels_secure.stores.redis.link import Away, Command, Script
-from channels_secure.stores.redis.places import Leaving, Place, batches, by_tag
+from channels_secure.stores.redis.places import Leaving, Place, batches, by_tag, place_of
 
 logger = logging.getLogger("channels_secure")
 
 # Milliseconds after which the slots of a process that died are free.
 LEASE = 30_000
-# Seconds between two calls of a renewal that takes many: it has all the time until the next.
-PAUSE, FEW = 0.02, 16
+# Seconds between two calls of a renewal of more than a few: it has all the time until the next.
+PAUSE, FEW = 0.02, 1_000
 
 CLAIM, MAKE_ROOM, RENEW = Script("claim.lua"), Script("make_room.lua"), Script("renew.lua")
 FREE = Script("free.lua")
@@ -45,42 +45,51 @@ class RedisSlots:
     def __init__(self, ask: Callable[[Command], Awaitable[Any]], prefix: str) -> None:
         self._ask = ask
         self._prefix = prefix
-        # By connection: its keys, each with the member that stands for it there; hashing again and again is dear.
+        # By connection: to hash names again and again is dear.
         self._places: dict[str, list[Place]] = {}
+        # Who has no answer yet must not be renewed: that would be a claim that is always granted.
+        self._claiming: set[str] = set()
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Leaving] = WeakKeyDictionary()
 
     async def claim(self, slot: Slot, *, replaces: bool) -> str | None:
+        self._claiming.add(slot.id)
+        try:
+            return await self._claim(slot, replaces=replaces)
+        finally:
+            self._claiming.discard(slot.id)
+
+    async def _claim(self, slot: Slot, *, replaces: bool) -> str | None:
         mark = mark_of(slot.owner)
         claimed: list[Place] = []
-        for (key, member), (name, limit) in zip(self._place(slot), slot.limits.items(), strict=True):
+        for place, (name, limit) in zip(self._place(slot), slot.limits.items(), strict=True):
             try:
-                granted = await self._ask(CLAIM(key)(member, mark, limit, LEASE, int(replaces)))
+                granted = await self._ask(CLAIM(place.key)(place.member, mark, limit, LEASE, int(replaces)))
             except Unavailable:
                 return None
             if not granted:
                 self._places.pop(slot.id, None)
                 await self._leaving().free(claimed)
                 return name
-            claimed.append((key, member))
+            claimed.append(place)
         return None
 
     async def make_room(self, slot: Slot) -> list[str]:
         evicted: dict[str, None] = {}
         try:
-            for (key, member), limit in zip(self._place(slot), slot.limits.values(), strict=True):
-                members = await self._ask(MAKE_ROOM(key)(member, mark_of(slot.owner), limit))
+            for place, limit in zip(self._place(slot), slot.limits.values(), strict=True):
+                members = await self._ask(MAKE_ROOM(place.key)(place.member, mark_of(slot.owner), limit))
                 evicted.update(dict.fromkeys(member.decode().rpartition(":")[2] for member in members))
         except Unavailable as error:
             logger.warning("slots.not_asked", extra={"error": str(error)})
         return list(evicted)
 
     async def renew(self, slots: Iterable[Slot]) -> None:
-        # All without a suspension: what is given back from now on is missing among the places.
-        held = [(slot.id, self._place(slot)) for slot in slots]
-        owners: dict[str, str] = {}
-        calls, failed = await by_tag(_noting(held, owners)), None
-        for members in calls.values():
-            for keys, those in batches(members, lambda member: owners[member] in self._places):
+        # Others run while these are taken: who is given back before it comes to them must not come any more. Who is
+        # given back later is missing among the places.
+        found = await by_tag(self._place(slot) for slot in slots if slot.id not in self._claiming)
+        many, failed = sum(map(len, found)) > FEW, None
+        for places in found:
+            for keys, those in batches(places, self._places.__contains__):
                 try:
                     # In order with those who leave: what is freed must not be renewed after that.
                     async with self._leaving().lock:
@@ -89,8 +98,8 @@ class RedisSlots:
                     failed = away
                     if not away.counts:
                         raise
-            if len(calls) > FEW:
-                await asyncio.sleep(PAUSE)
+                if many:
+                    await asyncio.sleep(PAUSE)
         if failed is not None:
             raise failed
 
@@ -100,7 +109,7 @@ class RedisSlots:
         await self._leaving().free(places)
 
     def _leaving(self) -> Leaving:
-        async def free(keys: list[str], those: str) -> None:
+        async def free(keys: list[Any], those: str) -> None:
             await self._ask(FREE(*keys)(those))
 
         loop = asyncio.get_running_loop()
@@ -113,13 +122,6 @@ class RedisSlots:
         places = self._places.get(slot.id)
         if places is None:
             member = f"{mark_of(slot.owner)}{int(slot.since * 1000):013d}:{_process}:{slot.id}"
-            places = self._places[slot.id] = [(key_of(self._prefix, "slots", name), member) for name in slot.limits]
+            places = [place_of(self._prefix, name, member, slot.id) for name in slot.limits]
+            self._places[slot.id] = places
         return places
-
-
-def _noting(held: Iterable[tuple[str, list[Place]]], owners: dict[str, str]) -> Iterator[Place]:
-    """The places one after the other, each member's connection noted on the way."""
-    for owner, places in held:
-        for key, member in places:
-            owners[member] = owner
-            yield key, member
