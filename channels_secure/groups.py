@@ -63,7 +63,7 @@ class Hub:
         group.members[member] = None
         if group.listener is None:
             telling = await self._agree_soon(name, group)
-            if telling.done():
+            if telling.done() and not telling.cancelled():
                 telling.result()
         else:
             self._renew(name, group)
@@ -75,6 +75,7 @@ class Hub:
             return
         group.members.pop(member, None)
         if not group.members:
+            group.give_up()
             await self._agree_soon(name, group)
 
     async def leave_all(self, member: Member, names: Iterable[str]) -> None:
@@ -110,9 +111,9 @@ class Hub:
 
     async def _agree_soon(self, name: str, group: LocalGroup) -> asyncio.Task[None]:
         """Wait for the layer, but not for long: what hangs goes on in the background."""
-        telling = start(self._agree_or_retry(name, group))
-        await asyncio.wait({telling}, timeout=PATIENCE)
-        return telling
+        group.telling = start(self._agree_or_retry(name, group))
+        await asyncio.wait({group.telling}, timeout=PATIENCE)
+        return group.telling
 
     async def _agree_or_retry(self, name: str, group: LocalGroup) -> None:
         try:
@@ -127,7 +128,7 @@ class Hub:
 
     def _try_again(self, name: str, group: LocalGroup) -> None:
         group.timer = None
-        start(self._agree_or_retry(name, group))
+        group.telling = start(self._agree_or_retry(name, group))
 
     def _note_failure(self, error: Exception) -> None:
         if self._failed_at is None:

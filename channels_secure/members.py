@@ -17,7 +17,7 @@ class Member(Protocol):
 class LocalGroup:
     """The members of one group in this process, and the channel by which the layer reaches all of them."""
 
-    __slots__ = ("changing", "channel", "listener", "members", "renewal", "timer")
+    __slots__ = ("changing", "channel", "listener", "members", "renewal", "telling", "timer")
 
     def __init__(self) -> None:
         self.members: dict[Member, None] = {}
@@ -26,6 +26,8 @@ class LocalGroup:
         self.changing = asyncio.Lock()
         self.listener: asyncio.Task[None] | None = None
         self.renewal: asyncio.Task[None] | None = None
+        # The last try to make the layer agree with who is here.
+        self.telling: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def fan_out(self, text: str) -> None:
@@ -35,6 +37,11 @@ class LocalGroup:
     def deliver(self, event: dict[str, Any]) -> None:
         for member in list(self.members):
             member.inbox.put(dict(event))
+
+    def give_up(self) -> None:
+        """Tell the layer no more of who was here: it may hang for long."""
+        if self.telling is not None:
+            self.telling.cancel()
 
     def close(self) -> None:
         """End what runs for the group."""

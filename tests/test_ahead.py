@@ -337,14 +337,18 @@ async def test_a_socket_that_has_caught_up_can_be_severed_while_it_waits() -> No
         assert await told(socket) == ("blocked", 4423)
 
 
-async def test_a_message_read_just_before_a_decision_is_not_handled() -> None:
+async def test_a_message_read_just_before_a_decision_is_not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = ahead.Ahead._keep
+
+    def keep_and_deny(reader: ahead.Ahead, text: str) -> None:
+        keep(reader, text)
+        only_connection().deny(Denial(reason=Reason.BLOCKED))
+
     async with working() as socket:
-        inbox = only_consumer().inbox
         socket.consumer.gate.set()
         assert await socket.receive_json_from() == {"type": "worked"}
+        monkeypatch.setattr(ahead.Ahead, "_keep", keep_and_deny)
         await socket.count(1)
-        await until(lambda: bool(inbox.ahead._kept))
-        only_connection().deny(Denial(reason=Reason.BLOCKED))
         assert await told(socket) == ("blocked", 4423)
         assert socket.consumer.told == ["worked", ("left", 4423)]
 

@@ -358,7 +358,7 @@ async def test_a_revoked_token_ends_its_sockets_and_opens_no_more(user: User) ->
         assert await ask(socket, "here") == "here"
         await socket.disconnect()
     (failed,) = await rows(kind="credentials.failed")
-    assert failed.detail["detail"] == "revoked"
+    assert failed.detail["detail"] == "revoked (header)"
 
 
 @pytest.mark.usefixtures("quiet")
