@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from channels_secure import audit, database, supervisor
+from channels_secure.background import spawn
 from channels_secure.connections import Connection, registry
 from channels_secure.connections.slots import slots_are_back
 from channels_secure.policy.decisions import Denial, Reason
@@ -31,6 +32,8 @@ async def lifespan(
     while True:
         event = await receive()
         if event["type"] == "lifespan.startup":
+            # What a process that was killed has left in its spool does not wait for the first connection.
+            spawn(audit.flush())
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
             left = await finish(sever_all())

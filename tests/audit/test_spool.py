@@ -26,8 +26,10 @@ from channels_secure import audit
 from channels_secure.audit import flushing, folders, lines, recorder, spool, spooling
 from channels_secure.audit.spool import Spool
 from channels_secure.audit.volume import Row
+from channels_secure.lifespan import lifespan
 from channels_secure.models import AuditEvent, new_uid
 from tests.audit.writers import dead, link_now, links, record_flood, single, total
+from tests.sockets import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -240,6 +242,28 @@ async def test_a_server_that_ends_leaves_no_folder(directory: Path) -> None:
     assert not list(directory.iterdir())
     audit.record("connection.closed")
     assert told(directory) == 1, "and what comes after all is in a file again"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_server_that_starts_takes_over_before_anybody_connects(directory: Path) -> None:
+    audit.record("connection.accepted")
+    die()
+    gate, asked = asyncio.Event(), iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> Any:
+        event = {"type": next(asked)}
+        if event["type"] == "lifespan.shutdown":
+            await gate.wait()
+        return event
+
+    async def send(event: Any) -> None:
+        pass
+
+    server = asyncio.create_task(lifespan({"type": "lifespan"}, receive, send))
+    await until(lambda: not list(directory.iterdir()))
+    assert await AuditEvent.objects.filter(kind="connection.accepted").acount() == 1
+    gate.set()
+    await server
 
 
 def test_rows_that_cannot_be_written_at_the_end_are_left_in_the_spool_and_are_not_lost(tmp_path: Path) -> None:
