@@ -31,14 +31,19 @@ async def quiet(caplog: pytest.LogCaptureFixture, settings: Any) -> AsyncIterato
     assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
 
 
-async def calm() -> None:
-    """Wait for what is under way to end, and insist that nothing is left."""
-    async with asyncio.timeout(PATIENCE):
+async def at_rest(patience: float = PATIENCE) -> None:
+    """Wait until every socket has ended and no task is left."""
+    async with asyncio.timeout(patience):
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             await audit.flush()
             supervisor.current().wake()
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     assert len(registry()) == 0
+
+
+async def calm() -> None:
+    """Wait for what is under way to end, and insist that nothing is left."""
+    await at_rest()
     assert registry().by_user == {}
     assert registry().by_address == {}
     assert holders() == 0

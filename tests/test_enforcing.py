@@ -18,13 +18,11 @@ from django.contrib.auth.models import User
 from channels_secure.auth.base import Identity, digest_of
 from channels_secure.blocklist import Snapshot, revoked, snapshot
 from channels_secure.blocklist.revoked import NOTHING, Look, Revoked
-from channels_secure.conf import get_settings
 from channels_secure.connections import Connection, Registry
-from channels_secure.limits import limits_of
-from channels_secure.middleware import read_handshake
 from channels_secure.models import RECHECK
 from channels_secure.supervisor import enforcing, finding, sweeping
 from channels_secure.supervisor.enforcing import Enforcement
+from tests.standins import scope_of, stand_in
 
 NET = "198.51.100.0/24"
 
@@ -42,26 +40,14 @@ class World:
 
     def join(self, address: str = "192.0.2.1", user: int | None = None, **facts: Any) -> Connection:
         """Somebody whose handshake is over."""
-        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "client": [address, 1]}
 
-        async def answer(*_: Any) -> Any:
-            return None
+        async def send(event: Any) -> None:
+            pass
 
-        settings = get_settings()
         task = asyncio.create_task(asyncio.Event().wait())
         self.tasks.append(task)
-        connection = Connection(
-            handshake=read_handshake(scope, settings),
-            scope=scope,
-            server_receive=answer,
-            server_send=answer,
-            settings=settings,
-            limits=limits_of(settings),
-            task=task,
-        )
-        connection.accepted = True
-        if user is not None:
-            connection.identify(Identity(user=User(pk=user), kind="session", **facts))
+        identity = None if user is None else Identity(user=User(pk=user), kind="session", **facts)
+        connection = stand_in(scope_of(address), send, identity, task=task)
         self.registry.add(connection)
         return connection
 

@@ -26,14 +26,13 @@ from django.utils import timezone
 from channels_secure.auth import standing
 from channels_secure.auth.base import Identity
 from channels_secure.conf import get_settings
-from channels_secure.connections import Connection, registry
-from channels_secure.limits import limits_of
-from channels_secure.middleware import read_handshake
+from channels_secure.connections import registry
 from channels_secure.supervisor import revalidation, rounds
 from channels_secure.supervisor.revalidation import revalidate
 from channels_secure.supervisor.rounds import Rounds
 from tests.auth.conftest import queries  # noqa: F401
 from tests.sockets import ask, kinds, logged, only_connection, quiet, rows, swept, told, until  # noqa: F401
+from tests.standins import scope_of, stand_in
 from tests.test_revalidation import Gated, delete_session, end_in, expire_session, gated, key_of, leave, opened  # noqa: F401
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quiet")]
@@ -64,27 +63,14 @@ class Peer:
 
     def __init__(self, user: User, key: str | None) -> None:
         self.sent: list[Any] = []
-        scope = {"type": "websocket", "path": "/ws/", "headers": [], "query_string": b"", "client": ["192.0.2.1", 1]}
-        settings = get_settings()
-
-        async def receive() -> Any:
-            await asyncio.Event().wait()
 
         async def send(event: Any) -> None:
             self.sent.append(event)
 
-        self.connection = Connection(
-            handshake=read_handshake(scope, settings),
-            scope=scope,
-            server_receive=receive,
-            server_send=send,
-            settings=settings,
-            limits=limits_of(settings),
-            # `sever` cancels it.
-            task=asyncio.create_task(asyncio.Event().wait()),
-        )
-        self.connection.accepted = True
-        self.connection.identify(Identity(user=user, kind="session", session_key=key, session_expires_at=None))
+        identity = Identity(user=user, kind="session", session_key=key, session_expires_at=None)
+        # `sever` cancels the task.
+        task = asyncio.create_task(asyncio.Event().wait())
+        self.connection = stand_in(scope_of(), send, identity, task=task)
 
     async def end(self) -> None:
         self.connection.stop()

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from redis import Redis
 
-from channels_secure import audit, supervisor
+from channels_secure import supervisor
 from channels_secure.connections import registry
 from channels_secure.consumers import SecureJsonConsumer, handles
 from channels_secure.models import Block, Revocation
@@ -20,7 +20,7 @@ from channels_secure.stores.base import Slot, Store, spend
 from channels_secure.stores.redis import RedisStore
 from channels_secure.testing import SecureCommunicator
 from tests.services import OwnRedis, own_redis
-from tests.sockets import Echo, connect, kinds, rows, swept
+from tests.sockets import Echo, at_rest, connect, kinds, rows, swept
 from tests.stores.conftest import PATIENT, client, prefix, redis_store  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,20 +40,10 @@ async def limits(settings: Any, redis_url: str, prefix: str) -> AsyncIterator[An
     """Change the settings of the test: ``limits(MAX_CONNECTIONS={"user": 1})``."""
     used = []
     yield lambda **options: used.append(use(settings, redis_url, prefix, **options))
-    await at_rest()
+    await at_rest(PATIENT)
     # Not `get_store()`: at the end of a test the process forgets it, before the fixtures end.
     for store in used:
         await store.rest()
-
-
-async def at_rest() -> None:
-    """Wait until every socket has ended and the store has closed its connections."""
-    async with asyncio.timeout(PATIENT):
-        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            await audit.flush()
-            supervisor.current().wake()
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    assert len(registry()) == 0
 
 
 @pytest.fixture
@@ -112,14 +102,14 @@ async def test_a_closed_socket_frees_its_slot_everywhere(limits: Any, elsewhere:
     limits(MAX_CONNECTIONS={"user": 1})
     async with connect(Member, user=user):
         assert await claim(elsewhere, slot(user, "there", 1)) is not None
-    await at_rest()
+    await at_rest(PATIENT)
     assert await claim(elsewhere, slot(user, "there", 1)) is None
 
 
 async def test_a_refused_handshake_keeps_no_slot(limits: Any, elsewhere: RedisStore, user: User) -> None:
     limits(MAX_CONNECTIONS={"user": 1, "ip": 5})
     assert (await connect(Closed, user=user).shake_hands()).reason == "permission_denied"
-    await at_rest()
+    await at_rest(PATIENT)
     assert await claim(elsewhere, slot(user, "there", 1)) is None
 
 
@@ -131,7 +121,7 @@ async def test_an_address_that_is_full_refuses_and_leaves_the_user_a_place(
     stranger = Slot(id="there", owner="7", since=1.0, limits={"ip:192.0.2.1": 1})
     assert await elsewhere.slots.claim(stranger, replaces=False) is None
     assert (await connect(Member, user=user).shake_hands()).reason == "connection_limit"
-    await at_rest()
+    await at_rest(PATIENT)
     assert await claim(elsewhere, slot(user, "mine", 1)) is None
 
 
@@ -302,7 +292,7 @@ async def server(settings: Any) -> AsyncIterator[OwnRedis]:
         store = use(settings, server.url, "cs:", 0.25, MAX_CONNECTIONS={"user": 3}, MESSAGE_RATES={"user": "60/h"})
         yield server
         server.resume()
-        await at_rest()
+        await at_rest(PATIENT)
         await store.rest()
 
 

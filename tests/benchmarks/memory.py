@@ -58,7 +58,7 @@ def _grow(kind: ServerKind, subject: Subject, effort: Effort) -> float:
         time.sleep(SETTLE)  # until what follows an accept, such as its rows, is done: nothing tells a client when
         before = process.memory_info().rss
         stack.callback(wire.close_all, wire.open_sockets(server, subject.path, cookie, count))
-        time.sleep(SETTLE)  # as above
+        time.sleep(SETTLE)  # until what follows the other accepts is done as well
         return float(process.memory_info().rss - before) / count / 1024
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels_secure.auth.base import Identity
-from channels_secure.conf import get_settings
 from channels_secure.connections import Connection
-from channels_secure.limits import limits_of
-from channels_secure.middleware import read_handshake
 from tests.benchmarks.report import Goal
+from tests.standins import stand_in
 
 # Milliseconds of the processor that the supervisor may take of a second, and of a stretch.
 PASS, STRETCH = 50.0, 20.0
@@ -63,20 +61,8 @@ async def watched(work: Callable[[], Awaitable[None]], left_out: Callable[[], fl
 
 def accepted(user: Any, session_key: str, facts: dict[str, Any], **more: Any) -> Connection:
     """A user's open connection with these facts of a scope; nobody is at its other end."""
-    settings = get_settings()
 
-    async def nothing(*_: Any) -> Any:
+    async def send(event: Any) -> None:
         raise RuntimeError("nobody is there")
 
-    connection = Connection(
-        handshake=read_handshake(facts, settings),
-        scope=facts,
-        server_receive=nothing,
-        server_send=nothing,
-        settings=settings,
-        limits=limits_of(settings),
-        **more,
-    )
-    connection.identify(Identity(user=user, kind="session", session_key=session_key))
-    connection.accepted = True
-    return connection
+    return stand_in(facts, send, Identity(user=user, kind="session", session_key=session_key), **more)
