@@ -17,8 +17,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from channels_secure.admin.exports import export, may_export
+from channels_secure.admin.base import ModelAdmin as Base
+from channels_secure.admin.exports import export
 from channels_secure.admin.filters import PeriodFilter, ReasonFilter
+from channels_secure.admin.operators import acting, may_block, may_export
 from channels_secure.admin.paging import TrailChangeList, TrailPaginator
 from channels_secure.admin.standing import Standing, standing_of
 from channels_secure.audit.finding import search
@@ -27,7 +29,7 @@ from channels_secure.models import AuditEvent, Block, checked_network
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[AuditEvent]
 else:
-    ModelAdmin = admin.ModelAdmin
+    ModelAdmin = Base
 
 # An event carries what its page found out about it to the column that shows it.
 STANDING = "channels_secure_standing"
@@ -45,7 +47,7 @@ FIELDS = (
     "origin",
     "user_agent",
     "connection_id",
-    "actor",
+    ("actor", "actor_from"),
     "detail_text",
 )
 # What an address of the list may ask for: each has an index.
@@ -83,10 +85,10 @@ class AuditEventAdmin(ModelAdmin):
         return False
 
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        return (*COLUMNS, "block_links") if self._may_block(request) else COLUMNS
+        return (*COLUMNS, "block_links") if may_block(request) else COLUMNS
 
     def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> tuple[Any, ...]:
-        return (*FIELDS, "block_links") if self._may_block(request) else FIELDS
+        return (*FIELDS, "block_links") if may_block(request) else FIELDS
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return TrailChangeList
@@ -99,6 +101,7 @@ class AuditEventAdmin(ModelAdmin):
         view = self.admin_site.admin_view(self.export_view)
         return [path("export/", view, name="channels_secure_auditevent_export"), *super().get_urls()]
 
+    @acting
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         return export(self, request)
 
@@ -119,16 +122,13 @@ class AuditEventAdmin(ModelAdmin):
         return event
 
     def _mark(self, request: HttpRequest, events: Iterable[AuditEvent]) -> None:
-        if not self._may_block(request):
+        if not may_block(request):
             return
         may_view = request.user.has_perm("channels_secure.view_block")
         add_page = reverse("admin:channels_secure_block_add", current_app=self.admin_site.name)
         found = standing_of(events)
         for event in events:
             vars(event).update({STANDING: found[event.pk], MAY_VIEW: may_view, ADD_PAGE: add_page})
-
-    def _may_block(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("channels_secure.add_block")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str

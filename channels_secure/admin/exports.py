@@ -10,15 +10,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseNotAllowed, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from channels_secure.admin.forms import client_address
+from channels_secure.admin.operators import client_address, may_export
 from channels_secure.audit import exporting
 from channels_secure.audit.formats import Format
-
-PERMISSION = "channels_secure.export_audit"
-
-
-def may_export(request: HttpRequest) -> bool:
-    return request.user.has_perm(PERMISSION)
 
 
 def export(admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponseBase:

@@ -7,6 +7,7 @@ import os
 
 from channels_secure.audit import chain, flushing, recorder, spooling
 from channels_secure.audit import stores as stores  # it listens
+from channels_secure.audit.acting import acting_from
 from channels_secure.audit.flushing import (
     flush,
     flush_all,
@@ -23,6 +24,7 @@ from channels_secure.audit.source import Source, source_of
 __all__ = [
     "Facts",
     "Source",
+    "acting_from",
     "flush",
     "flush_all",
     "flush_at_exit",

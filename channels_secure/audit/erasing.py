@@ -120,7 +120,7 @@ def _blank(rows: QuerySet[AuditEvent], seal: Seal) -> int:
 
 
 def _blank_actor(rows: QuerySet[AuditEvent], seal: Seal) -> int:
-    count = rows.update(actor="")
+    count = rows.update(actor="", actor_from="")
     changed = list(rows.only("uid", "actor_commitment"))
     for row in changed:
         row.actor_salt = erasure(seal, row.uid, row.actor_commitment)

@@ -45,6 +45,7 @@ class Stored(msgspec.Struct, gc=False):
     user_agent: str
     connection_id: str
     actor: str
+    actor_from: str
     detail: Any
     salt: str
     commitment: str
@@ -163,7 +164,7 @@ class Examiner:
             return _fault(Wrong.ALTERED, row, "has other personal fields than were recorded")
         if row.user_id is not None and plain.text(str(row.user_id), 64) != row.user_key:
             return _fault(Wrong.ALTERED, row, "names another user than was recorded")
-        if (row.actor or row.actor_commitment) and not self._has_its_actor(row, rank):
+        if (row.actor or row.actor_from or row.actor_commitment) and not self._has_its_actor(row, rank):
             return _fault(Wrong.ALTERED, row, "has another actor than was recorded")
         if row.is_open and row.position is not None:
             return _fault(Wrong.ALTERED, row, "is linked and yet open")
@@ -205,7 +206,7 @@ class Examiner:
     def _has_its_actor(self, row: Stored, rank: int) -> bool:
         if any(seal.actor_commitment(row) == row.actor_commitment for seal in self.seals[rank:]):
             return True
-        return not row.actor and self._is_mark(row.actor_salt, row.uid, row.actor_commitment, rank)
+        return not (row.actor or row.actor_from) and self._is_mark(row.actor_salt, row.uid, row.actor_commitment, rank)
 
     def _is_mark(self, salt: str, uid: str, commitment: str, rank: int) -> bool:
         return any(erasure(seal, uid, commitment) == salt for seal in self.seals[: rank + 1])

@@ -70,6 +70,7 @@ FIELDS: Mapping[str, Callable[[AuditEvent], Any]] = {
     "user_agent.original": lambda event: event.user_agent,
     "channels_secure.connection_id": lambda event: event.connection_id,
     "channels_secure.actor": lambda event: event.actor,
+    "channels_secure.actor_from": lambda event: event.actor_from,
     "channels_secure.count": lambda event: event.count,
     "channels_secure.is_open": lambda event: event.is_open,
     "channels_secure.detail": lambda event: event.detail,

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from django.db import router, transaction
 
-from channels_secure.audit import plain, spooling, writer
+from channels_secure.audit import acting, plain, spooling, writer
 from channels_secure.audit.source import Source, source_of
 from channels_secure.audit.volume import MAX_PAIRS, Key, Pair, Row, Volume, key_of
 from channels_secure.conf import Settings, get_settings
@@ -26,7 +26,7 @@ REFUSALS = frozenset(
 )
 LOGGED = (
     "uid", "reason", "count", "user_key", "username", "ip", "path", "origin", "user_agent", "connection_id", "actor",
-    "detail",
+    "actor_from", "detail",
 )  # fmt: skip
 
 
@@ -160,6 +160,7 @@ def _told(row: Row) -> None:
 
 
 def _row(kind: str, reason: str, now: float, count: int, source: Source, facts: Facts) -> Row:
+    actor = plain.text(facts.get("actor", ""))
     return Row(
         kind=kind,
         reason=reason,
@@ -176,7 +177,8 @@ def _row(kind: str, reason: str, now: float, count: int, source: Source, facts: 
         origin=source.origin,
         user_agent=source.user_agent,
         connection_id=source.connection_id,
-        actor=plain.text(facts.get("actor", "")),
+        actor=actor,
+        actor_from=acting.place() if actor else "",
         detail=plain.detail(facts.get("detail")),
     )
 

@@ -1,7 +1,7 @@
 """The formulas of the chain, pure: what stands in a row's hash, and how personal fields can leave without breaking it.
 
     commitment        = H(salt ‖ the personal fields as JSON)
-    actor_commitment  = H(actor_salt ‖ the actor as JSON), empty without an actor
+    actor_commitment  = H(actor_salt ‖ the actor, and from where, as JSON), empty without an actor
     digest            = H(the other fields and both commitments, as JSON)
     hash              = H(position ‖ the predecessor's hash ‖ digest)
 
@@ -52,6 +52,7 @@ class Recorded(Protocol):
     user_agent: str
     connection_id: str
     actor: str
+    actor_from: str
     detail: Any
     salt: str
     commitment: str
@@ -79,7 +80,7 @@ class Seal:
         """Commit a row that is new to its personal fields."""
         row.salt = token_hex(16)
         row.commitment = self.commitment(row)
-        if row.actor:
+        if row.actor or row.actor_from:
             row.actor_salt = token_hex(16)
             row.actor_commitment = self.actor_commitment(row)
 
@@ -87,7 +88,7 @@ class Seal:
         return self.of(row.salt.encode() + _encode(personal(row)))
 
     def actor_commitment(self, row: Recorded) -> str:
-        return self.of(row.actor_salt.encode() + _encode(row.actor))
+        return self.of(row.actor_salt.encode() + _encode([row.actor, row.actor_from]))
 
     def digest(self, row: Recorded) -> str:
         """The seal of a row's content, wherever it stands in the chain."""

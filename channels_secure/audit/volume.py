@@ -52,6 +52,7 @@ class Row:
     user_agent: str = ""
     connection_id: str = ""
     actor: str = ""
+    actor_from: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
     sums: bool = False
     is_over: bool = False

@@ -78,6 +78,7 @@ def _event_of(row: Row) -> AuditEvent:
         user_agent=row.user_agent,
         connection_id=row.connection_id,
         actor=row.actor,
+        actor_from=row.actor_from,
         detail=row.detail,
     )
 
@@ -169,5 +170,6 @@ def _store_alone(row: Row, using: str) -> int | None:
 
 def _forget_texts(row: Row, error: Exception) -> None:
     row.user_id, row.user_key = None, ""
-    row.username = row.ip = row.path = row.origin = row.user_agent = row.connection_id = row.actor = ""
+    row.username = row.ip = row.path = row.origin = row.user_agent = row.connection_id = ""
+    row.actor = row.actor_from = ""
     row.detail = {"refused": type(error).__name__}

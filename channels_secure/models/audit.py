@@ -98,6 +98,8 @@ class AuditEvent(models.Model):
     user_agent = models.CharField(_("user agent"), max_length=TEXT_LENGTH, blank=True)
     connection_id = models.CharField(_("connection"), max_length=SHORT_LENGTH, blank=True)
     actor = models.CharField(_("actor"), max_length=TEXT_LENGTH, blank=True)
+    # Where the actor was: an operator's address, or the account and machine of a command.
+    actor_from = models.CharField(_("acted from"), max_length=TEXT_LENGTH, blank=True)
     detail = models.JSONField(_("detail"), default=dict, blank=True)
 
     # Evidence ---------------------------------------------------------------------------------------------------------
@@ -115,7 +117,10 @@ class AuditEvent(models.Model):
         verbose_name = _("audit event")
         verbose_name_plural = _("audit events")
         ordering = ["-created_at", "-id"]
-        permissions = [("export_audit", _("Can export the audit trail"))]
+        permissions = [
+            ("export_audit", _("Can export the audit trail")),
+            ("view_dashboard", _("Can view the dashboard")),
+        ]
         # `unique=True` would give PostgreSQL a second index, for LIKE.
         constraints = [models.UniqueConstraint(fields=["uid"], name="cs_audit_uid")]
         # Each serves its question and the order of the answer, so that the newest are found without sorting any.

@@ -3,13 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from channels_secure.audit.erasing import Person, by_ip, by_user, by_username, erase, find
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import find_user
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Erase a person from the audit trail: their rows stay, count and verify, and no longer say who it was."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

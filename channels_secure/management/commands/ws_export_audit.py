@@ -10,13 +10,14 @@ from secrets import token_hex
 from typing import Any, BinaryIO
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import router
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from channels_secure.audit import exporting, finding
 from channels_secure.audit.formats import Format
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import seconds_of
 from channels_secure.models import AuditEvent
 
@@ -24,7 +25,7 @@ FILTERS = ("since", "until", "kind", "reason", "user", "ip", "connection")
 STANDARD_OUTPUT = "-"
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Export the audit trail as CSV or NDJSON; the export is written down in the trail itself."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -3,14 +3,15 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from channels_secure.audit.pruning import Pruned, PruningRefused, prune
 from channels_secure.conf import get_settings
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import read_heads
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Delete the rows of the audit trail that are older than AUDIT_RETENTION_DAYS; what remains still verifies."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
