@@ -7,13 +7,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from screenshots_operator import photograph_operator  # noqa: E402
+
 from tests.browser.driver import Browser, Page, expect, find_chromium  # noqa: E402
 from tests.browser.example import (  # noqa: E402
     Example,
     Visitors,
     block,
     chromium_at,
+    copy_database,
+    daphne,
     fill_block,
+    open_sessions,
     reload_until_there,
     running_example,
     say,
@@ -33,12 +38,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, chromium_at(path) as browser:
         database = Path(directory, "db.sqlite3")
         seed(database)
+        sessions, second = open_sessions(database), copy_database(database, Path(directory, "second.sqlite3"))
         with running_example(database, Path(directory, "server.log")) as example:
-            photograph(browser, example)
+            photograph(browser, example, sessions)
+        with running_example(second, Path(directory, "second.log"), server=behind_a_proxy) as example:
+            photograph_operator(browser, example, sessions, PICTURES)
 
 
-def photograph(browser: Browser, example: Example) -> None:
-    people = Visitors(browser=browser, example=example)
+def behind_a_proxy(port: int) -> list[str]:
+    return [*daphne(port), "--settings", "tests.browser.behind_a_proxy"]
+
+
+def photograph(browser: Browser, example: Example, sessions: dict[str, str]) -> None:
+    people = Visitors(browser=browser, example=example, sessions=sessions)
     alice = people.arrive("alice", "/rooms/lobby/", viewport=WINDOW)
     bob = people.arrive("bob", "/rooms/lobby/", viewport=WINDOW, color_scheme="dark")
     for page in (alice, bob):

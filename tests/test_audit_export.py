@@ -42,6 +42,7 @@ TEXTS = (
     "user_agent",
     "connection_id",
     "actor",
+    "actor_from",
     "uid",
     "hash",
 )

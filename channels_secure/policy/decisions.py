@@ -133,6 +133,7 @@ class Denial:
         errors: what was wrong with the message's fields.
         visible: False for refusals that a browser is never told by an accepted socket (Origin, wss, floods).
         ambient: the credential that failed came with a cookie, which the browser adds by itself.
+        block: the primary key of the block that refuses, for the audit trail.
     """
 
     reason: Reason
@@ -142,6 +143,7 @@ class Denial:
     errors: tuple[FieldError, ...] = ()
     visible: bool = True
     ambient: bool = False
+    block: int | None = None
 
     @property
     def rule(self) -> Rule:
