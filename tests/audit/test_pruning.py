@@ -240,7 +240,7 @@ def test_two_runs_at_once_share_the_work(small_batches: None) -> None:
 def test_verification_and_writing_go_on_during_a_run(small_batches: None) -> None:
     grow(150, age=OLD)
     failures: list[BaseException] = []
-    done = threading.Event()
+    done, turn = threading.Event(), threading.Event()
 
     def write() -> None:
         number = 0
@@ -248,6 +248,9 @@ def test_verification_and_writing_go_on_during_a_run(small_batches: None) -> Non
             number += 1
             audit.record("connection.accepted", connection_id=f"c{number}")
             audit.flush_now()
+            # SQLite gives its lock to whoever happens to ask: one that never stops asking could keep all others out.
+            turn.clear()
+            turn.wait(30)
 
     def work() -> None:
         try:
@@ -258,7 +261,9 @@ def test_verification_and_writing_go_on_during_a_run(small_batches: None) -> Non
     threads = [in_thread(work, failures), in_thread(write, failures)]
     reports = [verify(link=False)]
     while not done.is_set():
+        turn.set()
         reports.append(verify(link=False))
+    turn.set()
     for thread in threads:
         thread.join(60)
     assert failures == []
