@@ -61,6 +61,15 @@ def test_another_number_of_days_can_be_named() -> None:
     assert run("ws_prune_audit", "--days", "0")[0] == 1
 
 
+@pytest.mark.parametrize("days", ["0", "-1", "999999", "99999999999"])
+def test_a_number_of_days_that_leads_nowhere_is_told(days: str) -> None:
+    grow(3, age=OLD)
+    code, said = run("ws_prune_audit", f"--days={days}")
+    assert code == 1
+    assert "days" in said
+    assert len(places()) == 3
+
+
 def test_nothing_goes_where_rows_are_kept_for_ever(settings: Any) -> None:
     settings.CHANNELS_SECURE = {"AUDIT_KEY": KEY, "AUDIT_RETENTION_DAYS": None}
     grow(3, age=timedelta(days=4000))

@@ -177,6 +177,25 @@ def test_an_older_key_counts_for_an_hour_after_a_newer_one(settings: Any) -> Non
     assert (fault["what"], fault["event"]) == ("old_key", rows[0].pk)
 
 
+def test_a_key_that_is_changed_in_two_steps_leaves_nothing_unlinked_or_in_doubt(settings: Any) -> None:
+    """First every process knows the new key, then they seal with it; meanwhile each links what the other has sealed."""
+    keyed(settings, OLDER)
+    waiting()
+    keyed(settings, OLDER, KEY)
+    grow(1)
+    waiting()
+    keyed(settings, KEY, OLDER)
+    waiting()
+    # A process that has not come to the second step yet.
+    keyed(settings, OLDER, KEY)
+    chain.link_waiting()
+    grow(1)
+    keyed(settings, KEY, OLDER)
+    grow(1)
+    report = verified()
+    assert (report["faults"], report["rows"], report["waiting"]) == ([], 6, 0)
+
+
 def test_rows_without_a_key_count_up_to_a_head_that_was_kept(settings: Any) -> None:
     keyed(settings)
     grow(2)
