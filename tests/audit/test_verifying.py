@@ -1,12 +1,14 @@
 """`ws_verify_audit`: what it says of trails, whole and damaged."""
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -337,3 +339,15 @@ def test_a_project_without_time_zones_verifies_too(settings: Any) -> None:
     assert run("ws_prune_audit")[0] == 0
     report = verified()
     assert (report["verifies"], report["start"], report["rows"]) == (True, 2, 2)
+
+
+@pytest.mark.django_db
+def test_a_reader_who_leaves_changes_nothing_about_the_answer(settings: Any) -> None:
+    """As `| head` does."""
+    keyed(settings)
+    grow(2)
+    AuditEvent.objects.filter(position=1).update(path="/other/")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as out, pytest.raises(CommandError, match="1 fault"):
+        call_command("ws_verify_audit", stdout=out)

@@ -18,6 +18,7 @@ from django.utils import timezone
 from channels_secure.audit import exporting, finding
 from channels_secure.audit.formats import Format
 from channels_secure.management.operators import OperatorCommand
+from channels_secure.management.output import drop
 from channels_secure.management.selectors import seconds_of
 from channels_secure.models import AuditEvent
 
@@ -70,8 +71,7 @@ class Command(OperatorCommand):
             out.writelines(pieces)
             out.flush()
         except BrokenPipeError:
-            # What is in the buffer is written once more when the stream is closed.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            drop(out)
             raise
 
 
