@@ -1,6 +1,7 @@
 """`ws_connections`, as a shell calls it."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -105,3 +106,17 @@ def test_filters_narrow_the_list_together(arguments: tuple[str, ...], found: set
 def test_a_mistake_is_told_in_plain_words(arguments: tuple[str, ...], said: str) -> None:
     with pytest.raises(CommandError, match=said):
         run(*arguments)
+
+
+@pytest.mark.parametrize("size", [0, 500])
+def test_a_reader_who_leaves_ends_the_list_in_peace(size: int) -> None:
+    """As `| head` does; what Python had in its buffer must not fail again when the stream is closed."""
+    alive = LiveProcess.objects.get(id="alive")
+    LiveConnection.objects.bulk_create(
+        LiveConnection(connection_id=f"n{number}", process=alive, path="/" * 200, opened_at=SINCE)
+        for number in range(size)
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as out:
+        call_command("ws_connections", stdout=out)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from channels_secure.management.output import listing
 from channels_secure.management.selectors import find_user
 from channels_secure.models import LiveConnection
 from channels_secure.policy.addresses import IPNetwork, network_for, parse_address
@@ -33,12 +34,16 @@ class Command(BaseCommand):
         if options["count"]:
             self.stdout.write(str(sum(1 for _ in found)))
             return
-        if not options["json"]:
+        with listing(self.stdout):
+            self._list(found, as_json=options["json"])
+
+    def _list(self, found: Iterator[LiveConnection], *, as_json: bool) -> None:
+        if not as_json:
             self.stdout.write("\t".join(COLUMNS))
         for connection in found:
             row = _row(connection)
             # Names and paths were made plain text before they were stored: no tab, no line break, no escape sequence.
-            self.stdout.write(json.dumps(row) if options["json"] else "\t".join(value or "-" for value in row.values()))
+            self.stdout.write(json.dumps(row) if as_json else "\t".join(value or "-" for value in row.values()))
 
 
 def _find(*, user: str | None, ip: str | None, path: str | None) -> Iterator[LiveConnection]:
