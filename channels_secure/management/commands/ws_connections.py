@@ -2,7 +2,8 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +35,8 @@ class Command(BaseCommand):
         if options["count"]:
             self.stdout.write(str(sum(1 for _ in found)))
             return
-        with listing(self.stdout):
+        # Closed here: what a reader who has left did not want still holds the database's cursor.
+        with listing(self.stdout), closing(found):
             self._list(found, as_json=options["json"])
 
     def _list(self, found: Iterator[LiveConnection], *, as_json: bool) -> None:
@@ -46,7 +48,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(row) if as_json else "\t".join(value or "-" for value in row.values()))
 
 
-def _find(*, user: str | None, ip: str | None, path: str | None) -> Iterator[LiveConnection]:
+def _find(*, user: str | None, ip: str | None, path: str | None) -> Generator[LiveConnection]:
     rows = LiveConnection.objects.live().select_related("process")
     if user is not None:
         rows = rows.filter(user=find_user(user))
