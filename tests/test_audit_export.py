@@ -112,6 +112,8 @@ def test_an_event_has_the_names_of_the_common_schema(user: User) -> None:
         origin="https://evil.example",
         user_agent="curl/8",
         connection_id="abc",
+        actor="root",
+        actor_from="198.51.100.4",
         count=17,
         last_at=MOMENT + timedelta(seconds=20),
         detail={"by": "policy", "list": [1, None, "é"]},
@@ -140,7 +142,8 @@ def test_an_event_has_the_names_of_the_common_schema(user: User) -> None:
         "http.request.headers.origin": "https://evil.example",
         "user_agent.original": "curl/8",
         "channels_secure.connection_id": "abc",
-        "channels_secure.actor": "",
+        "channels_secure.actor": "root",
+        "channels_secure.actor_from": "198.51.100.4",
         "channels_secure.count": 17,
         "channels_secure.is_open": False,
         "channels_secure.detail": {"by": "policy", "list": [1, None, "é"]},
@@ -373,7 +376,9 @@ def trail(request: pytest.FixtureRequest, settings: Settings, user: User) -> Ite
                 path=f"/{number}/\x1b",
                 detail={"é": 1.0, "z": [True, None], "a": 10**17},
             )
-        audit.write("block.created", "an operator's own words", user=user, actor="root")
+        with audit.acting_from("198.51.100.4"):
+            audit.write("block.created", "an operator's own words", user=user, actor="root")
+            audit.write("block.created", "more of them", actor="alice")
         audit.flush_now()
         yield key, run()
     audit.reset()
@@ -398,6 +403,8 @@ def test_a_program_of_the_standard_library_finds_the_chain_whole(trail: tuple[st
         ("source.address", "192.0.2.1"),
         ("channels_secure.detail", {}),
         ("channels_secure.connection_id", "x"),
+        ("channels_secure.actor", "root"),
+        ("channels_secure.actor_from", "198.51.100.4"),
     ],
 )
 def test_the_program_finds_what_was_altered(trail: tuple[str, str], tmp_path: Path, name: str, value: Any) -> None:
@@ -417,20 +424,27 @@ def test_the_program_finds_what_is_missing(trail: tuple[str, str], tmp_path: Pat
 
 
 def test_the_program_takes_a_later_stretch_and_a_person_who_was_erased(trail: tuple[str, str], tmp_path: Path) -> None:
-    key, content = trail
-    rows = [json.loads(line) for line in content.splitlines()][5:]
-    blank = (
-        "user.id",
-        "user.name",
-        "source.address",
-        "url.path",
-        "http.request.headers.origin",
-        "channels_secure.salt",
-    )
-    rows[4] |= {**dict.fromkeys(blank, ""), "source.ip": None, "channels_secure.detail": {}}
+    key, _ = trail
+    call_command("ws_erase_audit", "--user", "alice", "--no-input", stdout=io.StringIO())
+    rows = [json.loads(line) for line in run().splitlines()][5:]
+    assert not [row for row in rows if "alice" in (row["user.name"], row["channels_secure.actor"])]
     done = check(tmp_path, "\n".join(json.dumps(row) for row in rows), key)
     linked = [row for row in rows if row["channels_secure.position"]]
     assert done.stdout.startswith(f"{len(linked) - 1} rows, from 7 to")
+
+
+@pytest.mark.parametrize("trail", ["a key"], indirect=True)
+@pytest.mark.parametrize("salt", ["", "0" * 32])
+@pytest.mark.parametrize("name", ["salt", "actor_salt"])
+def test_the_program_takes_nobody_for_erased_without_the_key(
+    trail: tuple[str, str], tmp_path: Path, name: str, salt: str
+) -> None:
+    key, content = trail
+    rows = [json.loads(line) for line in content.splitlines()]
+    (row,) = (row for row in rows if row["channels_secure.actor"] == "root")
+    personal = ("user.id", "user.name", "source.address", "channels_secure.actor", "channels_secure.actor_from")
+    row |= {**dict.fromkeys(personal, ""), "event.reason": "", f"channels_secure.{name}": salt}
+    assert check(tmp_path, "\n".join(json.dumps(row) for row in rows), key).returncode == 1
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -504,6 +518,8 @@ def test_a_time_may_be_how_long_ago(settings: Settings) -> None:
     [
         (("--since", "soon"), "is not a time"),
         (("--since", "2026-13-01"), "is not a time"),
+        (("--since", "9999999999d"), "is not a time"),
+        (("--until", "9999-12-31T23:59:59-12:00"), "is not a time"),
         (("--kind", "nonsense"), "invalid choice"),
         (("--format", "xml"), "invalid choice"),
         (("--output", "/no/such/folder/trail.csv"), "cannot be written"),
@@ -572,6 +588,21 @@ def test_an_export_that_fails_leaves_nothing_and_takes_nothing(
     with pytest.raises(ConnectionError):
         run("--output", str(target), *force)
     assert [path.read_text() for path in tmp_path.iterdir()] == (["older"] if force else [])
+
+
+@pytest.mark.parametrize("size", [1, 2_000])
+def test_a_reader_who_leaves_ends_the_export_in_peace(size: int) -> None:
+    """As `| head` does; what Python had in its buffer must not fail again when the stream is closed."""
+    AuditEvent.objects.bulk_create(
+        AuditEvent(kind="handshake.denied", path="/" * 200, uid=f"event-{number}") for number in range(size)
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as out, pytest.raises(CommandError, match="has left") as left:
+        call_command("ws_export_audit", stdout=out)
+    assert left.value.returncode == 1
+    noted = AuditEvent.objects.get(kind="audit.exported")
+    assert (noted.actor, noted.detail["rows"]) == ("ws_export_audit", size)
 
 
 def test_the_standard_output_has_the_same_bytes_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

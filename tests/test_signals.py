@@ -115,6 +115,8 @@ async def test_a_store_that_goes_away_and_comes_back(listen: Listen, caplog: pyt
 async def test_an_event_of_the_trail(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
     recorded = listen(event_recorded)
     audit.record("message.denied", "invalid_message", count=3)
+    assert recorded == []
+    audit.tell()
     assert recorded == [{"kind": "message.denied", "reason": "invalid_message", "count": 3}]
     assert [row.count for row in await rows()] == [3]
     assert complaints(caplog) == 1
@@ -134,10 +136,8 @@ async def test_a_flood_of_events_is_told_in_full_and_with_few_calls(
     recorded = listen(event_recorded)
     for _ in range(1_000):
         audit.record("message.denied", "invalid_message")
-    assert len(recorded) == 21
     await audit.flush()
-    assert len(recorded) == 22
-    assert sum(facts["count"] for facts in recorded) == 1_000
+    assert recorded == [{"kind": "message.denied", "reason": "invalid_message", "count": 1_000}]
 
 
 async def test_a_flood_of_many_reasons_keeps_few_of_them_in_memory(
@@ -159,6 +159,7 @@ async def test_a_coroutine_for_events_is_refused_without_harm(caplog: pytest.Log
     event_recorded.connect(wait)
     try:
         audit.record("message.denied", "invalid_message")
+        audit.tell()
     finally:
         event_recorded.disconnect(wait)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [

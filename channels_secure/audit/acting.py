@@ -11,7 +11,7 @@ _place: ContextVar[str] = ContextVar("channels_secure.acting_from", default="")
 
 @contextmanager
 def acting_from(place: object) -> Iterator[None]:
-    """Let every change made inside, also in threads and tasks begun there, be recorded as made from a place.
+    """Let every change made inside, also in tasks begun there and in threads that these ask for, say where it was made.
 
     Args:
         place: an address, or whatever names a place as text; None where nothing is known of it.

@@ -14,7 +14,7 @@ from django.db import DataError, IntegrityError, connections, router, transactio
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from channels_secure.audit import rollups
+from channels_secure.audit import plain, rollups
 from channels_secure.audit.sealing import FORGED, GENESIS, Seal, seals
 from channels_secure.conf import get_settings
 from channels_secure.models import AuditEvent, AuditHead
@@ -27,6 +27,8 @@ BATCH = 500
 CATCH_UP, ANNOUNCE = 5.0, 60.0
 # After so long nobody adds to a sum any more, and whoever knew another key has had its turn: the process has died.
 ABANDONED = timedelta(minutes=5)
+# The last place that there is; on SQLite a text that somebody has put there counts as more.
+LAST = 2**63 - 1
 # What a database or its driver says about one row's content; anything else is about the database itself.
 POISON = (DataError, IntegrityError, ValueError, TypeError, OverflowError)
 # What else may be raised by a row that somebody has spoilt, and only when it is read.
@@ -141,7 +143,7 @@ def take(using: str) -> Link | None:
         head = _locked(using)
     if head is None:
         return None
-    linked = AuditEvent.objects.using(using).filter(position__isnull=False)
+    linked = AuditEvent.objects.using(using).filter(position__lte=LAST)
     last = linked.order_by("-position").values_list("position", "hash").first()
     if last is not None and last[0] is not None and last[0] > head.position:
         # The head was lost or put back; places must not be given twice.
@@ -233,7 +235,7 @@ def announce() -> None:
     """Tell the log where the chain ends: a copy that who can change the database cannot change."""
     head = AuditHead.objects.using(router.db_for_write(AuditHead)).filter(pk=1).first()
     if head is not None:
-        logger.info("audit.head", extra={"position": head.position, "hash": head.hash})
+        logger.info("audit.head", extra={"position": head.position, "hash": plain.text(head.hash)})
 
 
 def _locked(using: str) -> AuditHead | None:

@@ -4,6 +4,7 @@ The operating system frees a lock when its holder ends, however it ends; names a
 on other machines and in other containers that share the directory.
 """
 
+import errno
 import os
 import re
 from contextlib import suppress
@@ -53,10 +54,16 @@ def others(directory: Path, own: Path | None) -> list[Path]:
 
 
 def inherit(folder: Path) -> int | None:
-    """Take the lock of a folder whose process has died; None while it lives, or when somebody else was faster."""
+    """Take the lock of a folder whose process has died; None while it lives, or when somebody else was faster.
+
+    Raises:
+        OSError: it cannot be locked, or is another account's, who could have put events there that never happened.
+    """
     try:
+        if fcntl is not None and folder.stat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "of another account", str(folder))
         return _locked(folder)
-    except OSError:
+    except FileNotFoundError:
         return None
 
 

@@ -11,8 +11,10 @@ from typing import Any, Self
 
 import msgspec
 
+from channels_secure.audit import plain
 from channels_secure.audit.sealing import Seal
 from channels_secure.models import AuditCheckpoint
+from channels_secure.models.audit import DIGEST_LENGTH
 
 _HEAD = re.compile(r"([0-9]{1,19}):([0-9a-f]{64})", re.ASCII)
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -36,6 +38,10 @@ class Head:
         if match is None:
             raise ValueError(f"{text!r} is not a head: write POSITION:HASH as the log's audit.head has them")
         return cls(position=int(match[1]), hash=match[2])
+
+    def __post_init__(self) -> None:
+        # Whoever altered a hash may have meant it for the terminal or the log in which it is shown.
+        object.__setattr__(self, "hash", plain.text(self.hash, DIGEST_LENGTH))
 
     def __str__(self) -> str:
         return f"{self.position}:{self.hash}"

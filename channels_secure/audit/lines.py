@@ -1,7 +1,6 @@
 """The lines of a spool: what is known of a row when it is recorded, and how much it has grown since."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
@@ -10,8 +9,7 @@ import msgspec
 from channels_secure.audit.volume import Row
 
 # What a line says of a row; the rest of it concerns its writing only.
-_NAMES = tuple(each.name for each in fields(Row))
-WHOLE = _NAMES[: _NAMES.index("is_over")]
+WHOLE = Row.__struct_fields__[: Row.__struct_fields__.index("is_over")]
 Growth = tuple[str, int, float, str, str]
 
 _whole = attrgetter(*WHOLE)

@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from channels_secure.audit import checkpoints, recorder
 from channels_secure.audit.checkpoints import Base
-from channels_secure.audit.examining import Examiner, Fault, Stored
+from channels_secure.audit.examining import Examiner, Stored
+from channels_secure.audit.faults import Fault
 from channels_secure.audit.heads import Head
-from channels_secure.audit.reading import rows_after
+from channels_secure.audit.reading import first_after, rows_after
 from channels_secure.audit.sealing import seals
 from channels_secure.audit.verifying import verify
 from channels_secure.conf import get_settings
@@ -74,7 +75,7 @@ def prune(days: int, *, actor: str, heads: Sequence[Head] = (), dry_run: bool = 
     """
     if heads and (faults := verify(heads, link=False).faults):
         raise PruningRefused(faults[0].message)
-    run = _Run(days, actor, force, vouched=max((head.position for head in heads), default=0))
+    run = _Run(days, actor, force, vouched=min((head.position for head in heads), default=0))
     try:
         while run.has_more:
             run.look() if dry_run else run.prune_batch()
@@ -146,7 +147,8 @@ class _Run:
         Raises:
             PruningRefused: they do not verify.
         """
-        if not self.force and not self.examiner.trusts(base):
+        following = first_after(self.using, base.position) if base.rank else None
+        if not self.force and not self.examiner.trusts(base, following):
             raise PruningRefused(f"The checkpoint at {base.position} was not signed with AUDIT_KEY")
         self.examiner.position, self.examiner.before = base.position, base.hash
         batch = self._select(itertools.islice(rows_after(self.using, base.position, BATCH), BATCH), base.last_at)

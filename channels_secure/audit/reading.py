@@ -19,7 +19,14 @@ def rows_after(using: str, position: int, page_size: int = PAGE) -> Iterator[Sto
     table = AuditEvent.objects.using(using).order_by("position")
     while page := page_of(table.filter(position__gt=position), page_size):
         yield from page
-        position = page[-1].position or 0
+        if not isinstance(last := page[-1].position, int):
+            return
+        position = last
+
+
+def first_after(using: str, position: int) -> Stored | None:
+    """The row that comes next in the chain."""
+    return next(rows_after(using, position, 1), None)
 
 
 def page_of(rows: QuerySet[AuditEvent], size: int) -> list[Stored]:

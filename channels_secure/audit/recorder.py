@@ -48,7 +48,7 @@ class Facts(TypedDict, total=False):
 @dataclass(slots=True, kw_only=True)
 class _State:
     volume: Volume = field(default_factory=Volume)
-    # Events added to rows that exist, by kind and reason, of which no receiver has been told yet.
+    # Events by kind and reason of which no receiver has been told yet.
     untold: dict[Pair, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -105,9 +105,9 @@ def _add(fresh: Row, settings: Settings) -> None:
         row = known or state.volume.add(fresh, settings.audit_queue_size)
         if settings.audit_spool_dir is not None:
             spooling.append(settings.audit_spool_dir, row, is_new=known is None)
+        _leave_untold((fresh.kind, fresh.reason), fresh.count)
     if known is None:
         _log(row)
-    _tell(fresh.kind, fresh.reason, fresh.count)
 
 
 def write(kind: str, reason: str = "", **facts: Unpack[Facts]) -> AuditEvent:
@@ -130,9 +130,9 @@ def write(kind: str, reason: str = "", **facts: Unpack[Facts]) -> AuditEvent:
 
 
 def tell() -> None:
-    """Send `event_recorded` for what has been added to rows since the last call; never raises.
+    """Send `event_recorded` for what has been recorded since the last call; never raises.
 
-    A flood is so many events and no more calls: neither a receiver nor the dispatch costs an event of it anything.
+    So many events and no more calls: neither a receiver nor the dispatch costs an event anything.
     """
     with state.lock:
         untold, state.untold = state.untold, {}

@@ -109,10 +109,9 @@ def adopt() -> int:
         _complain(Path(directory), trouble)
         return 0
     for folder in candidates:
-        if (lock := folders.inherit(folder)) is None:
-            continue
         try:
-            return _adopt(folder, lock)
+            if (lock := folders.inherit(folder)) is not None:
+                return _adopt(folder, lock)
         except OSError as trouble:
             _complain(folder, trouble)
     return 0

@@ -9,9 +9,10 @@ from django.utils import timezone
 
 from channels_secure.audit import chain, checkpoints
 from channels_secure.audit.checkpoints import Base
-from channels_secure.audit.examining import UNREADABLE, Examiner, Fault, Stored, Wrong, all_seals, missing
+from channels_secure.audit.examining import UNREADABLE, Examiner, Stored, all_seals
+from channels_secure.audit.faults import Fault, Wrong, missing
 from channels_secure.audit.heads import Head
-from channels_secure.audit.reading import PAGE, page_of, rows_after
+from channels_secure.audit.reading import PAGE, first_after, page_of, rows_after
 from channels_secure.audit.sealing import GENESIS
 from channels_secure.audit.tracing import place_of
 from channels_secure.conf import get_settings
@@ -76,7 +77,8 @@ class _Verification:
     def __init__(self, using: str, heads: Sequence[Head]) -> None:
         keys = get_settings().audit_key
         self.using, self.seals = using, all_seals(keys)
-        self.vouched = max((head.position for head in heads), default=0)
+        # The lowest: of several, the one that was taken when the key came vouches, and not the newest from the log.
+        self.vouched = min((head.position for head in heads), default=0)
         self.base = self._base()
         self.kept: dict[int, set[str]] = {}
         for head in heads:
@@ -88,7 +90,7 @@ class _Verification:
         """What is wrong, in the order of the chain; then what waits."""
         yield from self._faults_of_base()
         for row in rows_after(self.using, self.base.position):
-            if row.position != self.examiner.position + 1 and self._was_pruned(row.position or 0):
+            if row.position != self.examiner.position + 1 and self._was_pruned(row):
                 continue
             fault = self.examiner.examine(row)
             if fault is not None:
@@ -115,7 +117,7 @@ class _Verification:
 
     def fault_of_head(self) -> Fault | None:
         """What is wrong with the head, which says where the chain ends."""
-        linked = AuditEvent.objects.using(self.using).filter(position__isnull=False)
+        linked = AuditEvent.objects.using(self.using).filter(position__lte=chain.LAST)
         last = linked.order_by("-position").values_list("position", flat=True).first()
         # In this order: the head only ever goes on.
         head = AuditHead.objects.using(self.using).filter(pk=1).first()
@@ -139,9 +141,12 @@ class _Verification:
     def _base(self) -> Base:
         return checkpoints.base(self.using, self.seals)
 
+    def _trusts(self, base: Base) -> bool:
+        return self.examiner.trusts(base, first_after(self.using, base.position) if base.rank else None)
+
     def _faults_of_base(self) -> Iterator[Fault]:
         position = self.base.position
-        if not self.examiner.trusts(self.base):
+        if not self._trusts(self.base):
             message = f"The checkpoint at {position} was not signed with AUDIT_KEY: it is forged, or of another key"
             yield Fault(what=Wrong.CHECKPOINT, message=message, position=position)
         strays = AuditEvent.objects.using(self.using).filter(position__lte=position).order_by("position")
@@ -154,13 +159,13 @@ class _Verification:
                 message = f"Row {kept} was pruned, so that its head proves nothing any more: keep a newer one"
                 yield Fault(what=Wrong.HEAD, message=message, position=kept)
 
-    def _was_pruned(self, position: int) -> bool:
+    def _was_pruned(self, row: Stored) -> bool:
         """Whether a row has been pruned since it was read; where others are missing for that, go on behind them."""
         now = self._base()
-        if self.examiner.trusts(now) and now.position > self.examiner.position:
+        if self._trusts(now) and now.position > self.examiner.position:
             self.base = now
             self.examiner.position, self.examiner.before = now.position, now.hash
-        return position <= self.base.position
+        return isinstance(row.position, int) and row.position <= self.base.position
 
     def _compare(self, position: int, found: str) -> Iterator[Fault]:
         for kept in self.kept.get(position, ()):

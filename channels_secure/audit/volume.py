@@ -7,8 +7,9 @@ written. Whatever happens, the counts of all rows add up to the number of events
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 SINGLES_PER_KEY = 20
 ROWS_PER_MINUTE = 600
@@ -20,8 +21,7 @@ Key = tuple[str, str, str, Any]
 Pair = tuple[str, str]
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Row:
+class Row(msgspec.Struct, kw_only=True, eq=False):
     """One row to be: an event, or the sum of several. Times are Unix seconds.
 
     Args:
@@ -31,7 +31,6 @@ class Row:
         is_over: a sum to which nothing is added any more.
         written: the count that the table has; 0 before the row is inserted.
         uncertain: a write of it failed, and may have succeeded all the same.
-        event: the model of an inserted sum, to bring it up to date.
         waiting: in the queue, so that it need not be queued again.
         stored: written since it was last taken from the queue.
     """
@@ -53,12 +52,11 @@ class Row:
     connection_id: str = ""
     actor: str = ""
     actor_from: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
+    detail: dict[str, Any] = {}
     sums: bool = False
     is_over: bool = False
     written: int = 0
     uncertain: bool = False
-    event: Any = None
     waiting: bool = False
     stored: bool = False
 

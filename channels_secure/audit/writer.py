@@ -118,14 +118,18 @@ def _grow(row: Row, using: str, seal: Seal, link: Link | None) -> tuple[int, int
     """Bring a sum up to date; returns its count, and how many of these events the table did not have.
 
     Numbers are absolute and never become smaller, so that doing it twice, or with what was known earlier, changes
-    nothing. A row that somebody has linked meanwhile, who took this process for dead, or that is not as it was
-    recorded stays as it is, and what came since is another row, whose name follows from the first one's.
+    nothing. A row that somebody has linked meanwhile, who took this process for dead, or that does not have the newest
+    key's seal stays as it is, and what came since is another row, whose name follows from the first one's: to seal what
+    stands there would make whatever an older key, or none, can write as good as recorded.
     """
     # Locked: it must not be linked while its count changes.
     table = AuditEvent.objects.using(using).select_for_update()
     now, uid, elsewhere = _event_of(row), row.uid, 0
-    while (stored := table.filter(uid=uid).first()) is not None and not _may_grow(stored):
+    while (stored := table.filter(uid=uid).first()) is not None and not _may_grow(stored, seal):
         elsewhere += stored.count
+        if stored.is_open and stored.position is None:
+            # Nothing is added to it any more.
+            table.filter(uid=uid).update(is_open=False)
         uid = f"{row.uid}.{elsewhere:x}"
     before = elsewhere if stored is None else elsewhere + stored.count
     total, count, is_new = now.count, max(now.count, before) - elsewhere, stored is None
@@ -143,8 +147,8 @@ def _grow(row: Row, using: str, seal: Seal, link: Link | None) -> tuple[int, int
     return total, elsewhere + count - before
 
 
-def _may_grow(stored: AuditEvent) -> bool:
-    return stored.position is None and chain.is_genuine(stored)
+def _may_grow(stored: AuditEvent, seal: Seal) -> bool:
+    return stored.position is None and stored.hash == seal.digest(stored)
 
 
 def _store_poison(row: Row, using: str, error: Exception) -> int:

@@ -10,9 +10,10 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from channels_secure.audit import checkpoints
+from channels_secure.audit import chain, checkpoints
 from channels_secure.audit.erasing import NOTHING
 from channels_secure.audit.examining import erasure
+from channels_secure.audit.heads import Head
 from channels_secure.audit.sealing import Seal
 from channels_secure.audit.verifying import verify
 from channels_secure.models import AuditCheckpoint, AuditEvent, AuditHead
@@ -52,6 +53,7 @@ EDITS: dict[str, Any] = {
     "user_agent": "wget",
     "connection_id": "c9",
     "actor": "mallory",
+    "actor_from": "198.51.100.1",
     "detail": "{}",
     "uid": "another-name",
     "is_open": True,
@@ -79,7 +81,9 @@ def test_an_edited_column_is_found(settings: Any, column: str, with_key: bool) -
     assert first() == ("altered", 2)
 
 
-@pytest.mark.parametrize("column", ["reason", "username", "ip", "path", "origin", "user_agent", "actor", "user_key"])
+@pytest.mark.parametrize(
+    "column", ["reason", "username", "ip", "path", "origin", "user_agent", "actor", "actor_from", "user_key"]
+)
 def test_a_blanked_column_is_found(column: str) -> None:
     grow(3)
     sql(f"UPDATE {{}} SET {column} = '' WHERE position = 2")
@@ -317,6 +321,20 @@ def test_a_key_that_was_given_up_cannot_rewrite_what_a_newer_one_has_linked(sett
     assert first() == ("altered", 3)
 
 
+def test_a_key_that_was_given_up_and_rewrites_all_that_came_later_too_is_found_with_a_head(settings: Any) -> None:
+    stolen = Seal(KEY.encode())
+    rows = grow(2)
+    keyed(settings, OLDER, KEY)
+    rows += grow(2)
+    head = kept()
+    rows[1].count = 9
+    for row in rows:
+        stolen.commit(row)
+    relink(rows, stolen)
+    assert first() == ("nothing", None)
+    assert with_head(head) == ("head", 4)
+
+
 def test_a_forged_row_that_waits_is_found() -> None:
     grow(2)
     forged = copy_of(AuditEvent.objects.get(position=1), position=None, hash="0" * 64)
@@ -351,6 +369,105 @@ def test_a_row_that_waits_and_is_deleted_is_not_found() -> None:
     grow(2)
     waiting().delete()
     assert first() == ("nothing", None)
+
+
+# What is said ---------------------------------------------------------------------------------------------------------
+
+TERMINAL = "\x1b[2J\x1b[HThe trail verifies.\n"
+
+
+@pytest.mark.parametrize("column", ["hash", "uid", "kind", "position"])
+def test_nothing_that_stands_in_the_table_reaches_the_terminal_or_the_log(
+    column: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if column == "position" and connection.vendor != "sqlite":
+        # Nothing but SQLite takes a text for a number.
+        return
+    grow(3)
+    sql(f"UPDATE {{}} SET {column} = %s WHERE position = 3", TERMINAL)
+    if column == "hash":
+        AuditHead.objects.update(hash=TERMINAL)
+    with caplog.at_level("INFO"):
+        chain.announce()
+    code, said = run("ws_verify_audit", "--all", "--no-link")
+    assert code == 1
+    assert said.replace("\n", "").isprintable()
+    assert all(str(value).isprintable() for record in caplog.records for value in (record.msg, record.hash))
+    assert run("ws_verify_audit", "--json", "--no-link")[1].replace("\n", "").isprintable()
+
+
+# Heads vouch for what was there before there was a key, and for nothing else ------------------------------------------
+
+
+def kept() -> str:
+    return str(AuditHead.objects.get())
+
+
+def with_head(*heads: str) -> tuple[str, int | None]:
+    """What is wrong first when heads are named that were taken from the log, whatever stood in the trail then."""
+    found = verify([Head.parse(head) for head in heads]).faults
+    return (found[0].what.value, found[0].position) if found else ("nothing", None)
+
+
+def forge_waiting() -> None:
+    """A row that never happened, sealed without the key, for the package to link."""
+    forged = AuditEvent(kind="block.created", actor="root", username="mallory")
+    Seal().commit(forged)
+    forged.hash = Seal().digest(forged)
+    forged.save()
+
+
+def test_a_row_sealed_without_the_key_is_found_also_behind_a_head() -> None:
+    grow(3, age=timedelta(hours=3))
+    grow(3, age=timedelta(hours=1))
+    forge_waiting()
+    chain.link_waiting()
+    grow(2)
+    # The log has a head every minute, and no minute asks what stands before it.
+    assert with_head(kept()) == ("unkeyed", 7)
+
+
+def test_rows_linked_without_the_key_are_found_also_behind_a_head() -> None:
+    grow(1, age=timedelta(hours=2))
+    rows = grow(4)
+    rows[3].count = 9
+    relink(rows[3:], Seal())
+    grow(2)
+    assert with_head(kept()) == ("unkeyed", 5)
+
+
+def test_a_checkpoint_without_the_key_is_found_also_behind_a_head() -> None:
+    """Or whoever names a head every night would let anybody prune what stands before it."""
+    grow(5)
+    forge_checkpoint(3, Seal())
+    assert with_head(kept()) == ("checkpoint", 3)
+
+
+def test_a_checkpoint_without_the_key_at_the_very_end_is_found_also_behind_a_head() -> None:
+    grow(5)
+    head = kept()
+    forge_checkpoint(5, Seal())
+    assert with_head(head) == ("checkpoint", 5)
+
+
+def test_a_checkpoint_of_a_key_that_was_given_up_is_found_before_rows_of_a_newer_one(settings: Any) -> None:
+    grow(2)
+    keyed(settings, OLDER, KEY)
+    grow(4)
+    forge_checkpoint(4, Seal(KEY.encode()))
+    assert first() == ("checkpoint", 4)
+    code, said = run("ws_prune_audit", "--days", "1")
+    assert (code, "was not signed" in said) == (1, True)
+
+
+def forge_checkpoint(position: int, seal: Seal) -> None:
+    last = AuditEvent.objects.get(position=position)
+    forged = AuditCheckpoint(
+        position=position, hash=last.hash, rows=position, events=2 * position, last_at=last.last_at
+    )
+    forged.signature = checkpoints.signature(forged, seal)
+    forged.save()
+    AuditEvent.objects.filter(position__lte=position).delete()
 
 
 # Pruning -------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from pytest_django.fixtures import Settings
 
 from channels_secure import audit, database
 from channels_secure.audit import chain, verifying, writer
-from channels_secure.audit.examining import Wrong
-from channels_secure.audit.sealing import FORGED, GENESIS, Seal
+from channels_secure.audit.faults import Wrong
+from channels_secure.audit.sealing import FORGED, GENESIS, Seal, seals
 from channels_secure.models import AuditEvent, AuditHead, AuditRollup
 from tests.audit import writers
 from tests.audit.writers import Other, events, hold_head, link_now, links, meanwhile, single, store, total, waiting
@@ -400,6 +400,27 @@ def test_a_sum_that_somebody_altered_stays_as_it_is_and_what_comes_is_another_ro
         ("message.denied", 10, 1),
     ]
     assert {fault.what for fault in verifying.verify().faults} == {Wrong.FORGED}
+
+
+@pytest.mark.parametrize("known", [(), ("o" * 32,)], ids=["no key", "a key that was given up"])
+def test_a_sum_that_was_sealed_with_less_than_the_newest_key_is_never_sealed_anew(
+    settings: Settings, known: tuple[str, ...]
+) -> None:
+    """Else who may write the table had only to alter an open sum and wait until the package seals what stands there."""
+    settings.CHANNELS_SECURE = {"AUDIT_KEY": ["n" * 32, *known]}
+    growing = total(5, username="mallory")
+    store(growing)
+    forged, less = AuditEvent.objects.get(), seals(known)[-1]
+    forged.username, forged.count = "alice", 3
+    less.commit(forged)
+    forged.hash = less.digest(forged)
+    forged.save()
+    growing.absorb(growing.last_at, 10)
+    growing.is_over = True
+    store(growing)
+    link_now()
+    assert list(AuditEvent.objects.order_by("id").values_list("username", "count")) == [("alice", 3), ("mallory", 12)]
+    assert verifying.verify(everything=True).by_key[:2] == [1, 1]
 
 
 @pytest.mark.parametrize("column", ["detail", "created_at"])

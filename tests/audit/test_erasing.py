@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from channels_secure import audit
 from channels_secure.audit import erasing
 from channels_secure.audit.verifying import verify
+from channels_secure.management.operators import here
 from channels_secure.models import AuditEvent
 from tests.audit.trails import KEY, OLDER, grow, keyed, run, waiting
 from tests.conftest import MakeUser
@@ -90,6 +91,8 @@ def test_a_deleted_user_is_found_by_the_name(user: User) -> None:
         ("203.0.113.7", "203.0.113.7"),
         ("2001:db8::1", "2001:0DB8:0::1"),
         ("2001:db8::/64", "2001:db8::/64"),
+        # As a block of one address has it.
+        ("203.0.113.7/32", "203.0.113.7"),
         ("<script>", "<script>"),
     ],
 )
@@ -118,6 +121,74 @@ def test_what_the_person_did_to_themselves_leaves_no_name(user: User) -> None:
     assert verify().faults == []
 
 
+def test_an_address_that_somebody_acted_from_leaves_with_their_name() -> None:
+    """The two have one commitment, so that they go together."""
+    (row,) = grow(1, actor="root", actor_from="198.51.100.7")
+    (other,) = grow(1, actor="root", actor_from="198.51.100.8")
+    assert erase("--ip", "198.51.100.7")[1] == "Erased 0 rows, and the name in 1 others.\n"
+    for event in (row, other):
+        event.refresh_from_db()
+    assert (row.actor, row.actor_from, row.username) == ("", "", "user1")
+    assert (other.actor, other.actor_from) == ("root", "198.51.100.8")
+    assert verify().faults == []
+
+
+def test_where_somebody_acted_from_leaves_with_their_name(user: User) -> None:
+    (row,) = grow(1, actor="alice", actor_from="198.51.100.7")
+    erase("--user", "alice")
+    row.refresh_from_db()
+    assert (row.actor, row.actor_from) == ("", "")
+    assert verify().faults == []
+
+
+@pytest.mark.parametrize("asked", [{"user": "alice"}, {"q": "alice"}, {"username": "alice"}, {"user": "pk"}])
+def test_an_export_that_asked_for_the_person_does_not_name_them_any_more(user: User, asked: dict[str, str]) -> None:
+    filters = {name: str(user.pk) if value == "pk" else value for name, value in asked.items()}
+    (row,) = grow(1, kind="audit.exported", reason="", actor="root", detail={"rows": 3, "filters": filters})
+    (other,) = grow(1, kind="audit.exported", reason="", actor="root", detail={"rows": 3, "filters": {"user": "bob"}})
+    erase("--user", "alice")
+    assert blank(row)
+    assert row.actor == "root"
+    assert not blank(other)
+    assert verify().faults == []
+
+
+@pytest.mark.parametrize("name", ["ip", "q"])
+def test_an_export_that_asked_for_the_address_does_not_name_it_any_more(name: str) -> None:
+    (row,) = grow(1, kind="audit.exported", reason="", actor="root", detail={"filters": {name: "198.51.100.7"}})
+    erase("--ip", "198.51.100.7")
+    assert blank(row)
+    assert verify().faults == []
+
+
+@pytest.mark.parametrize("changes", [{"username": "alice"}, {"ip": "198.51.100.7"}, {"user_id": 0}, {"salt": "0" * 32}])
+def test_a_row_that_was_altered_is_erased_and_goes_on_being_one_that_was_altered(
+    user: User, changes: dict[str, Any]
+) -> None:
+    """Else who may write the table had only to put a name that will be erased into a row that is in their way."""
+    grow(1, **of(user, ip="198.51.100.7"))
+    (row,) = grow(1, **(of(user, ip="198.51.100.7") if "salt" in changes else {"ip": "203.0.113.1"}))
+    changes = {name: user.pk if value == 0 else value for name, value in changes.items()}
+    AuditEvent.objects.filter(pk=row.pk).update(**changes)
+    for named in (("--user", "alice"), ("--username", "alice"), ("--ip", "198.51.100.7")):
+        erase(*named)
+    assert blank(row)
+    assert [(fault.what, fault.event) for fault in verify(everything=True).faults] == [("altered", row.pk)]
+
+
+@pytest.mark.parametrize("changes", [{"actor": "alice"}, {"actor_from": "198.51.100.7"}])
+def test_an_actor_who_was_altered_is_erased_and_goes_on_being_one_who_was_altered(
+    user: User, changes: dict[str, Any]
+) -> None:
+    (row,) = grow(1)
+    AuditEvent.objects.filter(pk=row.pk).update(**changes)
+    erase("--user", "alice")
+    erase("--ip", "198.51.100.7")
+    row.refresh_from_db()
+    assert (row.actor, row.actor_from) == ("", "")
+    assert [(fault.what, fault.event) for fault in verify(everything=True).faults] == [("altered", row.pk)]
+
+
 def test_it_is_recorded_without_naming_the_person(user: User) -> None:
     grow(3, **of(user))
     grow(2, actor="alice")
@@ -128,6 +199,7 @@ def test_it_is_recorded_without_naming_the_person(user: User) -> None:
         {"by": "user", "rows": 0, "acted": 2},
     ]
     assert {event.actor for event in events} == {"ws_erase_audit"}
+    assert {event.actor_from for event in events} == {here()}
     assert not any(getattr(event, name) for event in events for name in PERSONAL)
 
 

@@ -61,6 +61,15 @@ def test_another_number_of_days_can_be_named() -> None:
     assert run("ws_prune_audit", "--days", "0")[0] == 1
 
 
+@pytest.mark.parametrize("days", ["0", "-1", "999999", "99999999999"])
+def test_a_number_of_days_that_leads_nowhere_is_told(days: str) -> None:
+    grow(3, age=OLD)
+    code, said = run("ws_prune_audit", f"--days={days}")
+    assert code == 1
+    assert "days" in said
+    assert len(places()) == 3
+
+
 def test_nothing_goes_where_rows_are_kept_for_ever(settings: Any) -> None:
     settings.CHANNELS_SECURE = {"AUDIT_KEY": KEY, "AUDIT_RETENTION_DAYS": None}
     grow(3, age=timedelta(days=4000))
@@ -240,7 +249,7 @@ def test_two_runs_at_once_share_the_work(small_batches: None) -> None:
 def test_verification_and_writing_go_on_during_a_run(small_batches: None) -> None:
     grow(150, age=OLD)
     failures: list[BaseException] = []
-    done = threading.Event()
+    done, turn = threading.Event(), threading.Event()
 
     def write() -> None:
         number = 0
@@ -248,6 +257,9 @@ def test_verification_and_writing_go_on_during_a_run(small_batches: None) -> Non
             number += 1
             audit.record("connection.accepted", connection_id=f"c{number}")
             audit.flush_now()
+            # SQLite gives its lock to whoever happens to ask: one that never stops asking could keep all others out.
+            turn.clear()
+            turn.wait(30)
 
     def work() -> None:
         try:
@@ -258,7 +270,9 @@ def test_verification_and_writing_go_on_during_a_run(small_batches: None) -> Non
     threads = [in_thread(work, failures), in_thread(write, failures)]
     reports = [verify(link=False)]
     while not done.is_set():
+        turn.set()
         reports.append(verify(link=False))
+    turn.set()
     for thread in threads:
         thread.join(60)
     assert failures == []

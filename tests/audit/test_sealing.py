@@ -2,10 +2,10 @@
 
 import hashlib
 import hmac
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,6 +209,6 @@ def test_true_is_not_one() -> None:
 
 def test_a_row_is_sealed_as_it_will_be_stored() -> None:
     facts = {"user_id": 5, "user_key": "5", "count": 3}
-    made = writer.sealed(replace(row(uid="one"), **facts), Seal())
+    made = writer.sealed(msgspec.structs.replace(row(uid="one"), **facts), Seal())
     assert (made.user_id, made.user_key, made.count, made.position) == (5, "5", 3, None)
     assert made.hash == Seal().digest(made)

@@ -260,7 +260,7 @@ async def test_a_server_that_starts_takes_over_before_anybody_connects(directory
         pass
 
     server = asyncio.create_task(lifespan({"type": "lifespan"}, receive, send))
-    await until(lambda: not list(directory.iterdir()))
+    await until(lambda: not dead(directory))
     assert await AuditEvent.objects.filter(kind="connection.accepted").acount() == 1
     gate.set()
     await server

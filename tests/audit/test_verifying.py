@@ -1,12 +1,14 @@
 """`ws_verify_audit`: what it says of trails, whole and damaged."""
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -177,6 +179,25 @@ def test_an_older_key_counts_for_an_hour_after_a_newer_one(settings: Any) -> Non
     assert (fault["what"], fault["event"]) == ("old_key", rows[0].pk)
 
 
+def test_a_key_that_is_changed_in_two_steps_leaves_nothing_unlinked_or_in_doubt(settings: Any) -> None:
+    """First every process knows the new key, then they seal with it; meanwhile each links what the other has sealed."""
+    keyed(settings, OLDER)
+    waiting()
+    keyed(settings, OLDER, KEY)
+    grow(1)
+    waiting()
+    keyed(settings, KEY, OLDER)
+    waiting()
+    # A process that has not come to the second step yet.
+    keyed(settings, OLDER, KEY)
+    chain.link_waiting()
+    grow(1)
+    keyed(settings, KEY, OLDER)
+    grow(1)
+    report = verified()
+    assert (report["faults"], report["rows"], report["waiting"]) == ([], 6, 0)
+
+
 def test_rows_without_a_key_count_up_to_a_head_that_was_kept(settings: Any) -> None:
     keyed(settings)
     grow(2)
@@ -318,3 +339,15 @@ def test_a_project_without_time_zones_verifies_too(settings: Any) -> None:
     assert run("ws_prune_audit")[0] == 0
     report = verified()
     assert (report["verifies"], report["start"], report["rows"]) == (True, 2, 2)
+
+
+@pytest.mark.django_db
+def test_a_reader_who_leaves_changes_nothing_about_the_answer(settings: Any) -> None:
+    """As `| head` does."""
+    keyed(settings)
+    grow(2)
+    AuditEvent.objects.filter(position=1).update(path="/other/")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as out, pytest.raises(CommandError, match="1 fault"):
+        call_command("ws_verify_audit", stdout=out)

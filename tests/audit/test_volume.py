@@ -282,8 +282,6 @@ def test_a_sum_that_goes_on_while_nothing_can_be_written_is_never_said_to_be_ove
     volume, said = Volume(), []
 
     class Watched(Row):
-        __slots__ = ()
-
         def __setattr__(self, name: str, value: Any) -> None:
             if name == "is_over" and value:
                 said.append(value)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from channels_secure import audit
 from channels_secure.audit import chain, spooling, writer
-from channels_secure.models import AuditEvent
+from channels_secure.models import AuditEvent, new_uid
 from tests.audit.writers import dead, events, link_now, links, record_flood, single, store, total, waiting
 
 
@@ -122,6 +122,20 @@ def test_a_name_that_is_there_already_is_no_reason_to_spoil_a_row(caplog: pytest
     assert store(row, single()) == 1
     assert list(AuditEvent.objects.order_by("pk").values_list("path", flat=True)) == ["/kept/", ""]
     assert heard(caplog) == [], "nothing is lost"
+
+
+@pytest.mark.django_db
+def test_nobody_can_take_the_name_of_an_event_that_is_to_come() -> None:
+    """Who may write the table sees the names that there are; a row of theirs must not stand in for the next event."""
+    store(single(uid=new_uid()))
+    process, number, ending = AuditEvent.objects.get().uid.split("-")
+    for step in range(1, 5):
+        for guess in (f"{int(number, 16) + step:x}-{ending}", f"{number}-{int(ending, 16) + step:016x}"):
+            AuditEvent(kind="connection.accepted", path="/theirs/", uid=f"{process}-{guess}").save()
+    store(*(single(path="/ours/") for _ in range(3)))
+    assert AuditEvent.objects.filter(path="/ours/").count() == 3
+    endings = {new_uid().split("-")[2] for _ in range(1_000)}
+    assert (len(endings), {len(each) for each in endings}) == (1_000, {16})
 
 
 @pytest.mark.django_db

@@ -58,6 +58,7 @@ def _event(number: int, at: Any, facts: dict[str, Any]) -> AuditEvent:
         "user_agent": "curl/8",
         "connection_id": f"c{number}",
         "actor": "root",
+        "actor_from": "root@web-1",
         "detail": {"number": number, "share": 0.5, "words": ["a", None]},
     }
     return AuditEvent(**{**fields, **facts})

@@ -85,18 +85,9 @@ def _repeat(server: Any, end: signal.Signals, options: argparse.Namespace, direc
 def _insist(act: Callable[[], Any]) -> Any:
     """Try again where a busy machine did not even start the server in time, which is nobody's fault."""
     for _ in range(TRIES):
-        _empty()
         with contextlib.suppress(ServiceError):
             return act()
-    _empty()
     return act()
-
-
-def _empty() -> None:
-    from channels_secure import models
-
-    for model in (models.AuditEvent, models.AuditHead, models.AuditRollup, models.LiveConnection, models.LiveProcess):
-        model.objects.all().delete()
 
 
 if __name__ == "__main__":

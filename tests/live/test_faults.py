@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.runs import ENDS, perform
-from tests.live.servers import ServerKind
+from tests.live.servers import ServerKind, ServerPool
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_writes(shared_servers: ServerPool) -> None:
+    shared_servers.stop()
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)

@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from django.utils import timezone
 from channels_secure.audit import exporting, finding
 from channels_secure.audit.formats import Format
 from channels_secure.management.operators import OperatorCommand
+from channels_secure.management.output import drop
 from channels_secure.management.selectors import seconds_of
 from channels_secure.models import AuditEvent
 
@@ -46,7 +47,11 @@ class Command(OperatorCommand):
         rows = _chosen(**asked)
         if target == STANDARD_OUTPUT:
             exporting.catch_up()
-            self._write(exporting.begin(rows, shape, filters=asked, actor="ws_export_audit"))
+            begun = exporting.begin(rows, shape, filters=asked, actor="ws_export_audit")
+            try:
+                self._write(begun)
+            except BrokenPipeError as error:
+                raise CommandError("Who was reading has left: the export is not whole.", returncode=1) from error
             return
         with _file(Path(target), replace=options["force"]) as file:
             exporting.catch_up()
@@ -58,11 +63,16 @@ class Command(OperatorCommand):
     def _write(self, pieces: exporting.Export) -> None:
         # As bytes where that can be: a terminal's own encoding, or its line ends, would change the file.
         out = getattr(self.stdout._out, "buffer", None)
-        for piece in pieces:
-            if out is None:
+        if out is None:
+            for piece in pieces:
                 self.stdout.write(piece.decode(), ending="")
-            else:
-                out.write(piece)
+            return
+        try:
+            out.writelines(pieces)
+            out.flush()
+        except BrokenPipeError:
+            drop(out)
+            raise
 
 
 def _chosen(
@@ -87,15 +97,16 @@ def _moment(text: str) -> datetime | None:
     """A date, a date with a time, or how long ago; without an offset it is the project's time zone."""
     if not text:
         return None
-    if text[0].isdigit() and text[-1] in "smhd":
-        return timezone.now() - timedelta(seconds=seconds_of(text) or 0)
     try:
+        if text[0].isdigit() and text[-1] in "smhd":
+            return timezone.now() - timedelta(seconds=seconds_of(text) or 0)
         found = datetime.fromisoformat(text)
-    except ValueError as error:
+        if settings.USE_TZ:
+            # In UTC, as databases are asked: what has no such time is found out here.
+            return (found if timezone.is_aware(found) else timezone.make_aware(found)).astimezone(UTC)
+        return found if timezone.is_naive(found) else timezone.make_naive(found)
+    except (ValueError, OverflowError) as error:
         raise CommandError(f"{text!r} is not a time: write 2026-11-21, 2026-11-21T09:00:00Z, or 24h.") from error
-    if settings.USE_TZ:
-        return found if timezone.is_aware(found) else timezone.make_aware(found)
-    return found if timezone.is_naive(found) else timezone.make_naive(found)
 
 
 @contextmanager

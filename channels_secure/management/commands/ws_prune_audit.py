@@ -34,6 +34,8 @@ class Command(OperatorCommand):
             pruned = prune(
                 days, actor="ws_prune_audit", heads=heads, dry_run=options["dry_run"], force=options["force"]
             )
+        except OverflowError as error:
+            raise CommandError(f"There is no day {days} days ago.") from error
         except PruningRefused as error:
             raise CommandError(f"Not pruned: {error}. Run ws_verify_audit.", returncode=1) from error
         self._tell(pruned, "would go" if options["dry_run"] else "are gone")

@@ -16,6 +16,7 @@ from channels_secure.audit import heads
 from channels_secure.audit.sealing import seals
 from channels_secure.audit.verifying import Report, verify
 from channels_secure.conf import get_settings
+from channels_secure.management.output import listing
 from channels_secure.management.selectors import read_heads
 from channels_secure.models import AuditCheckpoint
 
@@ -39,10 +40,11 @@ class Command(BaseCommand):
         report = verify(read_heads(options["head"]), link=not options["no_link"], everything=options["all"])
         if options["save"] and not report.faults:
             _save(Path(options["save"]), report)
-        if options["json"]:
-            self.stdout.write(json.dumps(_plain(report)))
-        else:
-            self._tell(report)
+        with listing(self.stdout):
+            if options["json"]:
+                self.stdout.write(json.dumps(_plain(report)))
+            else:
+                self._tell(report)
         if report.faults:
             count = len(report.faults)
             raise CommandError(f"{count} fault{'s' if count > 1 else ''}: the trail does not verify.", returncode=1)
