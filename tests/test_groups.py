@@ -396,7 +396,8 @@ async def test_a_group_that_the_layer_could_not_be_told_of_is_told_later(
     trouble: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(groups, "RETRY", 0.002)
-    trouble.failing = {"group_add"}
+    # Both: one that succeeds says that the layer is back, and the next that fails is news again.
+    trouble.failing = {"group_add", "group_send"}
     async with connect(room()) as socket:
         # Meanwhile what is said in this process is heard.
         assert await ask(socket, {"n": 1}) == {"n": 1}
