@@ -69,14 +69,14 @@ test: test-sqlite test-postgresql
 
 test-sqlite: $(VENV)/.stamp-dev
 	@echo "== tests on SQLite"
-	DATABASE=sqlite $(PYTHON) -m pytest $(ARGS)
+	DATABASE=sqlite $(PYTHON) scripts/run_tests.py $(ARGS)
 	@echo "== tests of the example"
 	cd example_project && $(PYTHON) -W error manage.py test
 
 # What neither asks nor writes a database was shown above.
 test-postgresql: $(VENV)/.stamp-dev
 	@echo "== tests on PostgreSQL"
-	DATABASE=postgresql $(PYTHON) -m pytest -m "not browser" --ignore=tests/policy --ignore=tests/test_layers.py --ignore=tests/test_rules.py $(ARGS)
+	DATABASE=postgresql $(PYTHON) scripts/run_tests.py -m "not browser" --ignore=tests/policy --ignore=tests/test_layers.py --ignore=tests/test_rules.py $(ARGS)
 
 check: format lint types migrations deploy docs distribution
 	@echo "== all checks passed"

@@ -21,4 +21,4 @@ def tests(session: nox.Session) -> None:
         "python", "-W", "error", "-m", "django", "makemigrations", "--check", "--dry-run",
         env={"DJANGO_SETTINGS_MODULE": "tests.settings"},
     )  # fmt: skip
-    session.run("pytest", *(session.posargs or ["-m", "not browser"]))
+    session.run("python", "scripts/run_tests.py", *(session.posargs or ["-m", "not browser"]))
