@@ -71,16 +71,16 @@ test: test-sqlite test-postgresql
 
 test-sqlite: $(VENV)/.stamp-dev
 	@echo "== tests on SQLite"
-	DATABASE=sqlite $(PYTHON) -m pytest $(ARGS)
+	DATABASE=sqlite $(PYTHON) scripts/run_tests.py $(ARGS)
 	@echo "== tests of the operator's pages under django-unfold"
-	DATABASE=sqlite $(PYTHON) -m pytest --ds tests.unfold_settings tests/admin/test_pages.py
+	DATABASE=sqlite $(PYTHON) scripts/run_tests.py --ds tests.unfold_settings tests/admin/test_pages.py
 	@echo "== tests of the example"
 	cd example_project && $(PYTHON) -W error manage.py test
 
 # What neither asks nor writes a database was shown above.
 test-postgresql: $(VENV)/.stamp-dev
 	@echo "== tests on PostgreSQL"
-	DATABASE=postgresql $(PYTHON) -m pytest -m "not browser" --ignore=tests/policy --ignore=tests/test_layers.py --ignore=tests/test_rules.py --ignore=tests/admin/test_german.py $(ARGS)
+	DATABASE=postgresql $(PYTHON) scripts/run_tests.py -m "not browser" --ignore=tests/policy --ignore=tests/test_layers.py --ignore=tests/test_rules.py --ignore=tests/admin/test_german.py $(ARGS)
 
 check: format lint types migrations deploy docs distribution
 	@echo "== all checks passed"

@@ -356,7 +356,7 @@ async def test_sessions_that_are_away_concern_only_those_who_came_with_one(
     def fail(keys: Any) -> Any:
         raise ConnectionError("told to")
 
-    settings.CHANNELS_SECURE = {**BRISK, "REVALIDATE_INTERVAL": 0.1, "REVALIDATE_GRACE": 0.3}
+    settings.CHANNELS_SECURE = {**BRISK, "REVALIDATE_INTERVAL": 0.1, "REVALIDATE_GRACE": 1.0}
     with_token = await opened(token=await token_of(user), origin=None)
     with_session = await opened(user=user)
     # Were it given up, the token's would be the first.
@@ -386,7 +386,7 @@ async def test_a_look_that_hangs_holds_nobody_up_and_is_not_begun_again(
         raise OperationalError("told to")
 
     monkeypatch.setattr(rounds, "PATIENCE", 0.1)
-    settings.CHANNELS_SECURE = {**BRISK, "REVALIDATE_INTERVAL": 0.1, "REVALIDATE_GRACE": 0.4}
+    settings.CHANNELS_SECURE = {**BRISK, "REVALIDATE_INTERVAL": 0.1, "REVALIDATE_GRACE": 1.0}
     socket = await opened(user=user)
     monkeypatch.setattr(standing, "look_up", hang)
     try:
