@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from django.db import router
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from channels_secure.audit import checkpoints
@@ -90,7 +91,7 @@ def proof_of(event: AuditEvent) -> Proof:
     rows = page_of(AuditEvent.objects.using(using).filter(pk=event.pk), 1)
     if not rows:
         # Pruned since the page began.
-        return Proof(state=State.ALTERED, fault=str(_("The row is gone.")))
+        return Proof(state=State.ALTERED, fault=gettext("The row is gone."))
     return _proof(rows[0], using)
 
 
@@ -100,28 +101,27 @@ def _proof(row: Stored, using: str) -> Proof:
         examiner, best = Examiner(keys, 0, ""), State.WAITING
         fault = examiner.examine_waiting(row)
     else:
-        before = _hash_before(row.position, using)
+        before = _hash_before(row, row.position, using)
         if before is None:
-            return Proof(state=State.ALTERED, position=row.position, fault=str(_("The row before it is missing.")))
+            return Proof(state=State.ALTERED, position=row.position, fault=gettext("The row before it is missing."))
         examiner, best = Examiner(keys, row.position - 1, before), State.VERIFIED if keys else State.UNPROVEN
         fault = examiner.examine(row)
     if fault is None:
         return Proof(state=State.ERASED if examiner.erased and keys else best, position=row.position)
     if fault.what == UNKEYED:
         return Proof(state=State.UNKEYED, position=row.position)
-    return Proof(state=State.ALTERED, position=row.position, fault=f"{fault.message}.")
+    return Proof(state=State.ALTERED, position=row.position, fault=gettext("The row %(what)s.") % {"what": gettext(fault.words)})
 
 
-def _hash_before(position: int, using: str) -> str | None:
-    """The hash that stands before a place; None if there is no such row and no checkpoint stands for it."""
+def _hash_before(row: Stored, position: int, using: str) -> str | None:
+    """The hash that stands before a place; None if there is no such row and no trusted checkpoint stands for it."""
     found = AuditEvent.objects.using(using).filter(position=position - 1).values_list("hash", flat=True).first()
     if found is not None:
         return str(found)
     keys = get_settings().audit_key
     base = checkpoints.base(using, all_seals(keys))
-    # Signed by nobody who is known, or without the key where there is one.
-    is_forged = base.rank is None or (bool(keys) and base.rank == len(keys))
-    return None if is_forged or base.position != position - 1 else base.hash
+    is_trusted = Examiner(keys, base.position, base.hash).trusts(base, row)
+    return base.hash if is_trusted and base.position == position - 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,8 +105,10 @@ def _first(found: Iterable[_Seen], place: int) -> dict[Any, Tally]:
             known = sums.setdefault(key, [0, 0])
             known[0] += one.refused
             known[1] += one.events
-    # Of equals, those that were seen last.
-    ordered = ((-refused, -events, number, key) for number, (key, (refused, events)) in enumerate(sums.items()))
+    # Of equals, those that were seen last; nobody whom nothing was refused, beside whom a button would be a trap.
+    ordered = (
+        (-refused, -events, number, key) for number, (key, (refused, events)) in enumerate(sums.items()) if refused
+    )
     return {key: _tally(key, -refused, -events) for refused, events, _, key in nsmallest(SHOWN, ordered)}
 
 

@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils.translation import override
 
 from channels_secure.admin.proof import MOST_WAITING, State, chain_now, proof_of
 from channels_secure.audit import erasing, pruning
@@ -43,7 +44,10 @@ def test_a_row_that_was_altered_does_not(change: dict[str, Any]) -> None:
     rows = grow(3)
     AuditEvent.objects.filter(pk=rows[1].pk).update(**change)
     assert [state_of(row) for row in rows] == [State.VERIFIED, State.ALTERED, State.VERIFIED]
-    assert "Row 2" in proof_of(rows[1]).fault
+    assert proof_of(rows[1]).position == 2
+    assert re.match("The row (is|has|names|was) ", proof_of(rows[1]).fault)
+    with override("de"):
+        assert re.match("Die Zeile (ist|hat|nennt|war) ", proof_of(rows[1]).fault)
 
 
 def test_a_row_whose_predecessor_is_missing_does_not() -> None:
@@ -106,6 +110,17 @@ def test_the_first_row_after_pruning_hangs_on_the_signed_checkpoint() -> None:
     assert state_of(row) is State.VERIFIED
     AuditCheckpoint.objects.update(signature="0" * 64)
     assert state_of(row) is State.ALTERED
+
+
+def test_an_older_key_has_pruned_nothing_that_a_newer_one_had_linked(settings: Any) -> None:
+    keyed(settings, KEY, OLDER)
+    grow(2, age=timedelta(days=100))
+    (row,) = grow(1)
+    keyed(settings, OLDER)
+    pruning.prune(90, actor="root", force=True)
+    keyed(settings, KEY, OLDER)
+    assert not AuditEvent.objects.filter(position__lt=row.position).exists()
+    assert "before it is missing" in proof_of(row).fault
 
 
 def test_a_row_that_went_while_the_page_was_made_breaks_nothing() -> None:
