@@ -67,9 +67,13 @@ $(VENV_BENCH)/.stamp: pyproject.toml
 demo: $(VENV)/.stamp-demo
 	@exec $(PYTHON) example_project/manage.py demo $(if $(PORT),--port $(PORT)) $(ARGS)
 
+# TypeScript's compiler and the schema of AsyncAPI, for the tests.
+node_modules/.package-lock.json: package-lock.json | $(VENV)/.stamp-dev
+	@$(PYTHON) -m tests.node
+
 test: test-sqlite test-postgresql
 
-test-sqlite: $(VENV)/.stamp-dev
+test-sqlite: $(VENV)/.stamp-dev node_modules/.package-lock.json
 	@echo "== tests on SQLite"
 	DATABASE=sqlite $(PYTHON) scripts/run_tests.py $(ARGS)
 	@echo "== tests of the operator's pages under django-unfold"
@@ -78,9 +82,9 @@ test-sqlite: $(VENV)/.stamp-dev
 	cd example_project && $(PYTHON) -W error manage.py test
 
 # What neither asks nor writes a database was shown above.
-test-postgresql: $(VENV)/.stamp-dev
+test-postgresql: $(VENV)/.stamp-dev node_modules/.package-lock.json
 	@echo "== tests on PostgreSQL"
-	DATABASE=postgresql $(PYTHON) scripts/run_tests.py -m "not browser" --ignore=tests/policy --ignore=tests/test_layers.py --ignore=tests/test_rules.py --ignore=tests/admin/test_german.py $(ARGS)
+	DATABASE=postgresql $(PYTHON) scripts/run_tests.py -m "not browser" --ignore=tests/policy --ignore=tests/client_js --ignore=tests/test_layers.py --ignore=tests/test_rules.py --ignore=tests/admin/test_german.py $(ARGS)
 
 check: format lint types migrations deploy docs distribution
 	@echo "== all checks passed"
@@ -140,4 +144,4 @@ screenshots: $(VENV)/.stamp-dev
 	$(PYTHON) scripts/screenshots.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV_BENCH) .nox build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_BENCH) node_modules .nox build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

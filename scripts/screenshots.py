@@ -57,6 +57,7 @@ def photograph(browser: Browser, example: Example, sessions: dict[str, str]) -> 
         expect(page.get_by_role("status")).to_have_text("Connected")
     talk(alice, bob)
     take(alice, "chat")
+    photograph_rooms(people, bob)
     bob.get_by_text("Try what the server refuses").click()
     bob.get_by_role("button", name="12 messages at once").click()
     expect(bob.get_by_role("alert")).to_contain_text("rate_limited")
@@ -67,10 +68,34 @@ def photograph(browser: Browser, example: Example, sessions: dict[str, str]) -> 
     block(admin, "bob", "Floods the lobby")
     expect(bob.get_by_role("status")).to_contain_text("blocked")
     take(bob, "chat-blocked")
-    closed = admin.get_by_role("row").filter(has_text="connection closed")
+    closed = admin.get_by_role("row").filter(has_text="connection closed").first
     reload_until_there(admin, "/admin/channels_secure/auditevent/", closed)
     take(admin, "admin-audit")
     people.leave()
+
+
+def photograph_rooms(people: Visitors, bob: Page) -> None:
+    """The list of rooms, a moderator at work, and two people who seal what they say."""
+    carol = people.arrive("carol", "/rooms/lobby/", viewport=WINDOW)
+    carol.get_by_role("button", name="Moderate bob").click()
+    take(carol, "chat-moderate")
+    carol.get_by_role("button", name="Mute for a minute").click()
+    expect(bob.locator("#muted")).to_contain_text("You are muted")
+    say(bob, "Why?")
+    expect(bob.get_by_role("alert")).to_contain_text("You are muted.")
+    take(bob, "chat-muted")
+    carol.get_by_role("button", name="Moderate bob").click()
+    carol.get_by_role("button", name="Give the word back").click()
+    expect(bob.locator("#muted")).to_be_empty()
+    bob.get_by_label("Your message").fill("")
+    pair = [people.arrive(username, "/rooms/den/", viewport=WINDOW) for username in ("alice", "bob")]
+    for page in pair:
+        expect(page.get_by_role("status")).to_have_text("Connected")
+    say(pair[0], "Nobody but you reads this, Bob.")
+    expect(pair[1].get_by_role("log")).to_contain_text("Nobody but you")
+    take(pair[1], "chat-sealed")
+    pair[0].goto("/")
+    take(pair[0], "chat-rooms")
 
 
 def talk(alice: Page, bob: Page) -> None:

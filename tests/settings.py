@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "channels_secure",
+    "channels_secure.rooms",
 ]
 # A test shows how the package does where simplejwt is not installed.
 if find_spec("rest_framework_simplejwt") is not None:

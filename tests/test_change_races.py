@@ -117,9 +117,9 @@ async def client(change: str, user: User) -> SecureCommunicator:
     if change in BY_TOKEN:
         return connect(Echo, token=token_for(user, jti="the token"), origin=None)
     from channels_secure import database
-    from channels_secure.testing.communicator import _log_in
+    from channels_secure.testing import log_in
 
-    return connect(Echo, cookies={"sessionid": await database.run(_log_in, user)})
+    return connect(Echo, cookies={"sessionid": await database.run(log_in, user)})
 
 
 @asynccontextmanager

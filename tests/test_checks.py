@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
 from django.core.checks.registry import registry
@@ -23,7 +24,9 @@ from channels_secure.checks import deployment, trail
 from channels_secure.checks import stores as store_checks
 from channels_secure.checks.consumers import check_consumers, declared_consumers
 from channels_secure.checks.trail import check_spool
+from channels_secure.codecs import FernetCodec
 from channels_secure.consumers import SecureJsonConsumer, handles
+from channels_secure.consumers.handlers import plan_of
 from channels_secure.policy.handshake import Handshake
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "checks.md"
@@ -424,6 +427,29 @@ class OwnTickets(TicketAuthenticator):
 # Consumers -----------------------------------------------------------------------------------------------------------
 
 
+def test_w012_a_message_that_cannot_be_told_from_others(secure: Settings) -> None:
+    class Untagged(msgspec.Struct):
+        text: str
+
+    class Sending(SecureJsonConsumer):
+        sends = (Untagged,)
+
+    message = message_of("W012")
+    assert message.obj is Sending
+    assert "Untagged has neither a tag nor a member `type`" in message.msg
+
+
+def test_w012_is_silent_about_messages_with_a_type(secure: Settings) -> None:
+    class Tagged(msgspec.Struct, tag="chat.said", tag_field="type"):
+        text: str
+
+    class Sending(SecureJsonConsumer):
+        sends = (Tagged,)
+
+    assert Sending in declared_consumers()
+    assert "W012" not in codes()
+
+
 def test_e009_a_handler_without_a_schema(secure: Settings) -> None:
     class Misdeclared(SecureJsonConsumer):
         @handles("chat.say")
@@ -465,6 +491,42 @@ def test_e009_is_silent_about_a_consumer_that_works(secure: Settings) -> None:
 
     assert consumer_checks.declared_consumers() == {Fine}
     assert codes() == set()
+
+
+class CodecWithoutMethods:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (FernetCodec(), "has no keys"),
+        (FernetCodec(keys=["not-a-key"]), "is not 32 bytes"),
+        (FernetCodec, "is a class and not a codec"),
+        (CodecWithoutMethods(), "has no `encode`"),
+        (None, "has no `encode`"),
+    ],
+    ids=["no keys", "bad key", "class", "no methods", "None"],
+)
+def test_e013_a_codec_that_cannot_work(secure: Settings, chosen: Any, words: str) -> None:
+    class Encrypted(SecureJsonConsumer):
+        codec = chosen
+
+    message = message_of("E013")
+    assert codes() == {"E013"}
+    assert message.obj is Encrypted
+    assert words in message.msg
+    assert "not-a-key" not in str(message)
+
+
+def test_e013_a_codec_without_its_extra(secure: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Encrypted(SecureJsonConsumer):
+        codec = FernetCodec(keys=["A" * 43 + "="])
+
+    assert codes() == set()
+    plan_of.cache_clear()
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    assert "pip install channels-secure[encryption]" in message_of("E013").msg
 
 
 def test_wrong_settings_keep_the_check_of_consumers_silent(secure: Settings) -> None:

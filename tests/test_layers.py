@@ -17,17 +17,20 @@ LAYERS: dict[int, frozenset[str]] = {
     2: frozenset({"database", "migrations", "models", "redaction", "signals", "stores"}),
     3: frozenset({"audit", "auth", "blocklist", "limits", "revocation"}),
     4: frozenset({"admission", "connections", "frames", "guards", "supervisor"}),
-    5: frozenset({"consumers", "groups", "members", "middleware", "receivers"}),
+    5: frozenset({"codecs", "consumers", "groups", "members", "middleware", "receivers"}),
     6: frozenset(
         {
             "admin",
             "apps",
+            "asyncapi",
             "checks",
+            "client",
             "devices",
             "lifespan",
             "management",
             "metrics",
             "pytest_plugin",
+            "rooms",
             "testing",
             "urls",
             "views",
@@ -51,6 +54,8 @@ ONLY_IN = {
     "pydantic": "consumers/pydantic_schemas.py",
     "redis": "stores/redis/",
     "channels_redis": "stores/redis.py",
+    "cryptography": "codecs/",
+    "websockets": "client/",
 }
 NAMES_THAT_SAY_NOTHING = frozenset({"utils", "util", "helpers", "core", "common", "misc", "base_utils", "tools"})
 

@@ -566,9 +566,9 @@ async def session(
     waiting.get = get  # type: ignore[method-assign]
     if socket.user is not None:
         from channels_secure import database
-        from channels_secure.testing.communicator import _log_in
+        from channels_secure.testing import log_in
 
-        key = await database.run(_log_in, socket.user)
+        key = await database.run(log_in, socket.user)
         socket.scope["headers"].append((b"cookie", f"sessionid={key}".encode()))
     async with asyncio.timeout(10):
         await asyncio.wait({socket.future})

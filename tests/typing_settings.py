@@ -1,4 +1,4 @@
-"""Settings for the type checker alone, which must know the example's models beside the package's."""
+"""Settings for the type checker alone, which must know the example's modules beside the package's."""
 
 import sys
 from pathlib import Path

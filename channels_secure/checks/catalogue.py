@@ -86,6 +86,12 @@ WRONG_SPOOL = Check(
     "AUDIT_SPOOL_DIR {}.",
     "Name a folder on a local disk by its absolute path, which the server's user alone may write in.",
 )
+BAD_CODEC = Check(
+    "E013",
+    "{}; the consumer refuses every connection.",
+    "Write `codec = FernetCodec(keys=[...])` with keys of `Fernet.generate_key()`, and install"
+    " channels-secure[encryption].",
+)
 
 CHANNELS_NOT_LISTED = Check(
     "W001", "INSTALLED_APPS lacks 'channels'.", "Add it, so that Channels' own checks and commands are found."
@@ -140,6 +146,12 @@ SPOOL_IN_VIEW = Check(
     "W011",
     "AUDIT_SPOOL_DIR {}, and what happens stands there until it is stored.",
     "Name a folder outside of what is served, with the permissions 0700.",
+)
+UNCLEAR_SENDS = Check(
+    "W012",
+    "{}.",
+    "Give each type in `sends` a tag, as in `class Said(msgspec.Struct, tag='chat.said')`, or a member `type` with a"
+    " Literal.",
 )
 
 REPORT_MODE = Check(

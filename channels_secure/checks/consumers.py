@@ -8,10 +8,12 @@ from django.core.checks import CheckMessage, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from channels_secure.asyncapi.messages import unclear_sends
 from channels_secure.checks import catalogue as found
 from channels_secure.conf import get_settings
 from channels_secure.consumers.consumer import SecureJsonConsumer
-from channels_secure.consumers.handlers import BadDeclaration, plan_of
+from channels_secure.consumers.handlers import plan_of
+from channels_secure.consumers.misdeclared import BadCodec, BadDeclaration
 
 
 @register(Tags.compatibility)
@@ -27,7 +29,9 @@ def check_consumers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         try:
             plan_of(consumer, SecureJsonConsumer, settings)  # type: ignore[arg-type]
         except BadDeclaration as error:
-            messages.append(found.BAD_DECLARATION.report(str(error), obj=consumer))
+            check = found.BAD_CODEC if isinstance(error, BadCodec) else found.BAD_DECLARATION
+            messages.append(check.report(str(error), obj=consumer))
+        messages += [found.UNCLEAR_SENDS.report(fault, obj=consumer) for fault in unclear_sends(consumer)]
     return messages
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from channels_secure.connections import faults, violations
 from channels_secure.connections.connection import Connection, Event
-from channels_secure.consumers import dispatch
+from channels_secure.consumers import coding, dispatch
 from channels_secure.consumers.handlers import Plan
 from channels_secure.exceptions import PeerGone
 from channels_secure.policy.decisions import Denial, Reason
@@ -56,7 +56,7 @@ class Ahead:
         self._characters -= len(text)
         if not self._kept and self._task.done():
             consumer.inbox.ahead = None
-        return self._plan.decode(text)
+        return self._plan.parse(text)
 
     def close(self) -> None:
         """Stop reading and drop what was kept, at the end of the socket."""
@@ -89,8 +89,8 @@ class Ahead:
             await violations.answer(connection, parsed.denial, parsed.ref)
         elif self._plan.handlers.get(parsed[0]) is None:
             await dispatch.admit(self._consumer, None, parsed, now)
-        elif self._has_room(event["text"]):
-            self._keep(event["text"])
+        elif self._has_room(text := coding.text_of(self._plan, event["text"])):
+            self._keep(text)
         else:
             await violations.answer(connection, Denial(reason=Reason.RATE_LIMITED, retry_after=RETRY_AFTER), parsed[1])
 

@@ -9,11 +9,12 @@ from typing import Any
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
+from channels_secure.codecs import Codec, JsonCodec
 from channels_secure.conf import get_settings
 from channels_secure.connections import entrance, faults, violations
 from channels_secure.connections.connection import Connection, Event, Receive, Send, own_task
 from channels_secure.connections.validity import has_expired
-from channels_secure.consumers import dispatch, reauthorizing
+from channels_secure.consumers import coding, dispatch, reauthorizing
 from channels_secure.consumers.ahead import Ahead
 from channels_secure.consumers.handlers import BadDeclaration, Plan, plan_of
 from channels_secure.consumers.inbox import Inbox
@@ -40,10 +41,15 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
     control_frames = False
     # Whether an `authorize()` of the class's own is asked again whenever the user's rights are looked up.
     reauthorize = True
+    # How frames stand on the wire.
+    codec: Codec = JsonCodec()
+    # The types of what it sends, each with a tag or a member `type`: for the description, nothing is checked.
+    sends: tuple[Any, ...] = ()
 
     connection: Connection
     kwargs: dict[str, Any]
     inbox: Inbox
+    _plan: Plan
 
     async def authorize(self) -> bool:
         """Whether this user may use this consumer; asked before `connect()`. False is `permission_denied`."""
@@ -78,6 +84,7 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
             if denial is not None:
                 connection.deny(denial)
                 return
+            self._plan = await coding.begin(self, self._plan)
             entered = True
             await self._connect()
             await self._loop(connection, self._plan)

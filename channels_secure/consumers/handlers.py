@@ -5,12 +5,16 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import msgspec
 from asgiref.sync import iscoroutinefunction
 
+from channels_secure.codecs import Codec
 from channels_secure.conf import Settings
+from channels_secure.consumers.annotations import payload_decoder, schema_of
+from channels_secure.consumers.misdeclared import BadDeclaration as BadDeclaration
+from channels_secure.consumers.misdeclared import codec_of
 from channels_secure.limits import Limits, limits_of
 from channels_secure.policy.messages import CONTROL_TYPES, MessageDecoder, Parsed, Refused
 from channels_secure.policy.rates import Rate
@@ -79,19 +83,18 @@ class Plan:
 
     `encodes` says that the class leaves the encoding of what it sends to us.
     `events` are the methods that a channel-layer event may name; `typed` tells classes with declared handlers from
-    those that take every JSON value.
+    those that take every JSON value. `decode` reads a frame and `parse` the JSON in it, which are the same where
+    `codec` is None: frames are that JSON then.
     """
 
     limits: Limits
     handlers: Mapping[str, Handler]
     decode: Callable[[str], Parsed | Refused]
+    parse: Callable[[str], Parsed | Refused]
+    codec: Codec | None
     encodes: bool
     events: frozenset[str]
     typed: bool
-
-
-class BadDeclaration(TypeError):
-    """A consumer class whose declarations cannot work; the message says which and why."""
 
 
 @lru_cache(maxsize=512)
@@ -119,7 +122,14 @@ def plan_of(consumer: Any, base: Any, settings: Settings) -> Plan:
     else:
         handlers, decode = _values(consumer, base, limits)
     return Plan(
-        limits=limits, handlers=handlers, decode=decode, encodes=encodes, events=events, typed=VALUE not in handlers
+        limits=limits,
+        handlers=handlers,
+        decode=decode,
+        parse=decode,
+        codec=codec_of(consumer),
+        encodes=encodes,
+        events=events,
+        typed=VALUE not in handlers,
     )
 
 
@@ -138,7 +148,7 @@ def _message_decoder(consumer: type, max_depth: int) -> MessageDecoder:
     payloads: dict[str, PayloadDecoder] = {}
     own_ids: list[str] = []
     for name, declaration in declarations(consumer):
-        schema = _schema(consumer, name)
+        schema = schema_of(consumer, name)
         try:
             if isinstance(schema, type) and issubclass(schema, msgspec.Struct):
                 envelopes.append(envelop(declaration.type, schema))
@@ -205,34 +215,6 @@ def _function_of(consumer: Any, name: str) -> Callable[[Any, Any], Awaitable[Any
     """A method as a function of its instance; what `database_sync_to_async` makes binds only to an instance."""
     method = getattr(consumer, name)
     return method if inspect.isfunction(method) else lambda instance, message: getattr(instance, name)(message)
-
-
-def _schema(consumer: type, name: str) -> Any:
-    method = getattr(consumer, name)
-    where = f"{consumer.__qualname__}.{name}"
-    parameters = list(inspect.signature(method).parameters)
-    if len(parameters) != 2:
-        raise BadDeclaration(f"{where}: a handler takes exactly one parameter besides self, the message")
-    try:
-        hints = get_type_hints(method, include_extras=True)
-    except Exception as error:  # noqa: BLE001 - an annotation may be any expression
-        raise BadDeclaration(f"{where}: its annotation cannot be read ({error})") from None
-    if parameters[1] not in hints:
-        raise BadDeclaration(f"{where}: annotate {parameters[1]!r}; the annotation is the message's schema")
-    return hints[parameters[1]]
-
-
-def payload_decoder(schema: Any) -> PayloadDecoder:
-    """The decoder of a schema that is no msgspec Struct: a pydantic model's own, else msgspec's.
-
-    Raises:
-        TypeError: msgspec cannot decode such a type.
-    """
-    if hasattr(schema, "__pydantic_validator__"):
-        from channels_secure.consumers.pydantic_schemas import PydanticDecoder
-
-        return PydanticDecoder(schema)
-    return msgspec.json.Decoder(schema)
 
 
 def _event_names(consumer: type, base: type) -> Iterator[str]:

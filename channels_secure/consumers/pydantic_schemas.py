@@ -1,8 +1,8 @@
 """Pydantic models as message schemas; the only module that imports pydantic."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from channels_secure.policy.decisions import FieldError
 from channels_secure.policy.schemas import PayloadError
@@ -66,3 +66,15 @@ def _declared_names(schema: Any) -> frozenset[str]:
         elif isinstance(node, list):
             pending.extend(node)
     return frozenset(names)
+
+
+def json_schema(model: Any, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
+    """The JSON Schema of a model, its parts in ``$defs`` and referred to by their bare names.
+
+    Raises:
+        ValueError, TypeError: a schema of the project's own cannot be written as JSON Schema.
+    """
+    try:
+        return TypeAdapter(model).json_schema(mode=mode, ref_template="{model}")
+    except PydanticUserError as error:
+        raise TypeError(str(error)) from error

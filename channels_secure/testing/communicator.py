@@ -1,20 +1,21 @@
 """A communicator that comes as somebody, from somewhere, and tells how a refusal looked."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 
 from channels_secure import database
-from channels_secure.conf import get_settings
+from channels_secure.auth.offers import TICKET_PARAMETER
+from channels_secure.auth.subprotocols import BEARER_PREFIX, SUBPROTOCOL
 from channels_secure.middleware import Application, SecureMiddlewareStack
-from channels_secure.policy.origins import parse_origin
+from channels_secure.testing.arrivals import allowed_origin, log_in
+from channels_secure.testing.outcome import ABNORMAL, Outcome
+from channels_secure.testing.servers import Server, dress, served
 
 # RFC 5737: addresses for documentation, so that a test's client is never loopback, which is treated kindly.
 CLIENT = "192.0.2.1"
@@ -28,29 +29,6 @@ def guarded(app: Application) -> Application:
     return SecureMiddlewareStack(app)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a handshake ended, as the client sees it.
-
-    Args:
-        accepted: the socket opened, and stayed open.
-        status: of the HTTP response, when it was refused before accept.
-        headers: of that response, by lower-case name.
-        code: the close code, when it was opened only to be told why it closes.
-        reason: the close reason that goes with it.
-        error: the error frame, or the JSON body of the response.
-        subprotocol: the one that the server chose.
-    """
-
-    accepted: bool
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    code: int | None = None
-    reason: str = ""
-    error: Mapping[str, Any] = field(default_factory=dict)
-    subprotocol: str | None = None
-
-
 class SecureCommunicator(WebsocketCommunicator):
     """A `WebsocketCommunicator` with an identity.
 
@@ -58,14 +36,21 @@ class SecureCommunicator(WebsocketCommunicator):
         application: what the server would run; wrap consumers with `guarded`.
         path: of the URL, with a query string if any.
         user: log in with a real session of this (stored) user.
+        session: come with this session: its key, or a session of Django's.
         origin: the Origin header; None sends none, and an allowed one is the default.
         client: the address, or the address and port, that connects.
-        token: sent as ``Authorization: Bearer``.
+        token: sent as ``Authorization: Bearer``, and by a browser as a subprotocol.
+        ticket: sent as ``?ticket=``.
         headers: more headers, as pairs of bytes.
         subprotocols: what the client offers.
         cookies: more cookies.
         scheme: ``"wss"`` unless the test is about unencrypted connections.
-        http_response: whether the server can send HTTP responses, as uvicorn can and Daphne cannot.
+        server: show what a client of ``"daphne"`` or ``"uvicorn"`` sees, or a page in a ``"browser"`` (of uvicorn);
+            without it events are shown as the application sends them, and what it raises is raised here.
+        http_response: without `server`: whether HTTP responses can be sent, as uvicorn can and Daphne cannot.
+
+    Raises:
+        ValueError: a browser is to do what no browser can.
     """
 
     def __init__(
@@ -74,26 +59,33 @@ class SecureCommunicator(WebsocketCommunicator):
         path: str = "/",
         *,
         user: Any = None,
+        session: Any = None,
         origin: str | None = _DEFAULT,
         client: str | tuple[str, int] | None = CLIENT,
         token: str | None = None,
+        ticket: str | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
         subprotocols: Sequence[str] = (),
         cookies: Mapping[str, str] | None = None,
         scheme: str = "wss",
+        server: Server | None = None,
         http_response: bool = True,
     ) -> None:
-        own = _allowed_origin()
-        sent = [(b"host", own.partition("://")[2].encode()), *headers]
-        if origin is _DEFAULT:
-            origin = own
-        if origin is not None:
-            sent.append((b"origin", origin.encode("latin-1")))
-        if token is not None:
-            sent.append((b"authorization", f"Bearer {token}".encode("latin-1")))
+        by_page = token is not None and server == "browser"
+        sent = [*headers, *_headers(origin, None if by_page else token)]
+        if by_page:
+            subprotocols = [*dict.fromkeys([SUBPROTOCOL, *subprotocols]), f"{BEARER_PREFIX}{token}"]
+        if ticket is not None:
+            path += f"{'&' if '?' in path else '?'}{TICKET_PARAMETER}={quote(ticket)}"
+        if server is not None:
+            application = served(application, server, self._hang_up)
         super().__init__(application, path, sent, list(subprotocols))
-        self.user = user
+        if server == "browser" and (origin is None or headers):
+            raise ValueError("a browser always sends an Origin, and no header of a script's own")
+        self.user, self.server = user, server
         self.cookies = dict(cookies or {})
+        if session is not None:
+            self.cookies[django_settings.SESSION_COOKIE_NAME] = getattr(session, "session_key", session)
         self.scope["client"] = [client, 40000] if isinstance(client, str) else client
         self.scope["scheme"] = scheme
         self.scope["asgi"] = {"version": "3.0"}
@@ -101,9 +93,8 @@ class SecureCommunicator(WebsocketCommunicator):
             self.scope["extensions"] = {"websocket.http.response": {}}
 
     async def __aenter__(self) -> Self:
-        outcome = await self.shake_hands()
-        if not outcome.accepted:
-            raise AssertionError(f"the connection was refused: {outcome}")
+        __tracebackhide__ = True
+        (await self.shake_hands()).assert_accepted()
         return self
 
     async def __aexit__(
@@ -121,17 +112,20 @@ class SecureCommunicator(WebsocketCommunicator):
     async def shake_hands(self, timeout: float = WAIT) -> Outcome:
         """Connect, and see the refusal through to its end."""
         if self.user is not None:
-            self.cookies[django_settings.SESSION_COOKIE_NAME] = await database.run(_log_in, self.user)
+            self.cookies[django_settings.SESSION_COOKIE_NAME] = await database.write(log_in, self.user)
         if self.cookies:
             cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
             self.scope["headers"].append((b"cookie", cookies.encode("latin-1")))
+        if self.server is not None:
+            dress(self.scope, self.server)
         await self.send_input({"type": "websocket.connect"})
         event = await self.receive_output(timeout)
         if event["type"] == "websocket.http.response.start":
             return await self._http_refusal(event, timeout)
         if event["type"] == "websocket.close":
             await self.wait(timeout)
-            return Outcome(accepted=False, status=403)
+            failed = self.server is not None
+            return Outcome(accepted=False, status=None if failed else 403, code=ABNORMAL if failed else None)
         self.response_headers = event.get("headers", [])
         return await self._after_accept(event, timeout)
 
@@ -151,6 +145,10 @@ class SecureCommunicator(WebsocketCommunicator):
         """Send a text frame, also an empty one."""
         await self.send_input({"type": "websocket.receive", "text": text})
 
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a binary frame, also an empty one."""
+        await self.send_input({"type": "websocket.receive", "bytes": data})
+
     async def closing(self, timeout: float = WAIT) -> tuple[int | None, str]:
         """Wait for the close frame, past the frames before it; returns its code and reason."""
         while True:
@@ -159,11 +157,14 @@ class SecureCommunicator(WebsocketCommunicator):
                 await self.wait(timeout)
                 return event.get("code"), event.get("reason", "")
 
+    def _hang_up(self, event: Any) -> None:
+        self.input_queue.put_nowait(event)
+
     async def _http_refusal(self, start: Mapping[str, Any], timeout: float) -> Outcome:
         body = await self.receive_output(timeout)
         await self.wait(timeout)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in start["headers"]}
-        return Outcome(accepted=False, status=start["status"], headers=headers, error=json.loads(body["body"]))
+        return Outcome(accepted=False, status=start["status"], headers=headers, error=_read_error(body["body"]))
 
     async def _after_accept(self, accept: Mapping[str, Any], timeout: float) -> Outcome:
         """A refusal that a browser is told about opens the socket, explains, and closes it, all at once."""
@@ -186,34 +187,27 @@ class SecureCommunicator(WebsocketCommunicator):
         return events
 
 
+def _headers(origin: str | None, token: str | None) -> Iterator[tuple[bytes, bytes]]:
+    own = allowed_origin()
+    yield b"host", own.partition("://")[2].encode()
+    if origin is not None:
+        yield b"origin", (own if origin is _DEFAULT else origin).encode("latin-1")
+    if token is not None:
+        yield b"authorization", f"Bearer {token}".encode("latin-1")
+
+
 def _refusal(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The fatal error frame, when that and a close are all; an application may greet and close of its own accord."""
     if [event["type"] for event in events] != ["websocket.send", "websocket.close"] or "text" not in events[0]:
         return None
+    frame = _read_error(events[0]["text"])
+    return frame if frame.get("type") == "error" and frame.get("fatal") is True else None
+
+
+def _read_error(text: str | bytes) -> Mapping[str, Any]:
+    """What a refusal says as JSON; nothing where a server or an application refuses in words of its own."""
     try:
-        frame = json.loads(events[0]["text"])
+        found = json.loads(text)
     except ValueError:
-        return None
-    return frame if isinstance(frame, dict) and frame.get("type") == "error" and frame.get("fatal") is True else None
-
-
-def _allowed_origin() -> str:
-    """An origin that the settings in force allow: one that they name, the test client's, or with DEBUG this machine."""
-    settings = get_settings()
-    named = [pattern.replace("*", "www") for pattern in settings.allowed_origins or ()]
-    for text in (*named, "https://testserver", "https://localhost"):
-        origin = parse_origin(text)
-        if origin is not None and settings.origins.allows(origin, host=origin.host, secure=True):
-            return text
-    return "https://testserver"
-
-
-def _log_in(user: Any) -> str:
-    """Make the session that Django's `login()` would make."""
-    session = import_module(django_settings.SESSION_ENGINE).SessionStore()
-    session[SESSION_KEY] = user._meta.pk.value_to_string(user)
-    session[BACKEND_SESSION_KEY] = django_settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    session.save()
-    key: str = session.session_key
-    return key
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -3,9 +3,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 
 from channels_secure.admin.users import SecureUserAdminMixin
-from chat.models import Room
 
-admin.site.register(Room)
 admin.site.unregister(User)
 
 

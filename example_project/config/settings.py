@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "channels_secure",
+    "channels_secure.rooms",
     "chat",
 ]
 

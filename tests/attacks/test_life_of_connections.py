@@ -25,8 +25,7 @@ from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.handshake import Handshake
 from channels_secure.stores import get_store
-from channels_secure.testing import SecureCommunicator, guarded
-from channels_secure.testing.communicator import _log_in
+from channels_secure.testing import SecureCommunicator, guarded, log_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -341,7 +340,7 @@ async def test_blocks_that_wait_for_a_lock_hold_up_no_handshake(user: User) -> N
     async with SecureCommunicator(guarded(Members.as_asgi()), user=user):
         pass
     newcomer = SecureCommunicator(guarded(Members.as_asgi()), user=user)
-    newcomer.cookies["sessionid"] = await database.run(_log_in, user)
+    newcomer.cookies["sessionid"] = await database.run(log_in, user)
     newcomer.user = None
     lock = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=5, check_same_thread=False)
     lock.execute("BEGIN IMMEDIATE")

@@ -11,8 +11,8 @@ from typing import Any
 from tests.browser.example import Example
 
 # Far above what a connection may send, and three kinds of what the server refuses to read.
-FLOOD = [json.dumps({"type": "chat.say", "text": f"BUY NOW {number}"}) for number in range(30)]
-NONSENSE = ["hello?", '{"type": "chat.shout"}', '{"type": "chat.say", "text": 17}']
+FLOOD = [json.dumps({"type": "room.say", "text": f"BUY NOW {number}"}) for number in range(30)]
+NONSENSE = ["hello?", '{"type": "room.shout"}', '{"type": "room.say", "text": 17}']
 # Seconds between two floods: the connection's budget of errors lasts longer than a test.
 PAUSE = 2.0
 

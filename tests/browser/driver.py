@@ -8,14 +8,14 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 if TYPE_CHECKING:
     from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocket, expect, sync_playwright
 else:
     try:
         from axe_playwright_python.sync_playwright import Axe
-        from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+        from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocket, expect, sync_playwright
     except ImportError:
         # The modules must still be importable, so that each test can be named as left out.
-        Browser = BrowserContext = Locator = Page = Any
+        Browser = BrowserContext = Locator = Page = WebSocket = Any
         Axe = expect = sync_playwright = None
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "BrowserContext",
     "Locator",
     "Page",
+    "WebSocket",
     "expect",
     "find_chromium",
     "has_playwright",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.driver import Page, expect
+from tests.browser.driver import Axe, Page, expect
 from tests.browser.example import Example, Visitors
 
 pytestmark = pytest.mark.browser
@@ -10,7 +10,9 @@ pytestmark = pytest.mark.browser
 PATHS = (
     "/",
     "/rooms/lobby/",
+    "/rooms/book-club/",
     "/login/",
+    "/wire/",
     "/admin/",
     "/admin/channels_secure/auditevent/",
     "/admin/channels_secure/block/add/",
@@ -50,9 +52,12 @@ def test_the_socket_of_another_host_is_forbidden_by_the_policy(visitors: Visitor
     visitors.console.clear()
 
 
-@pytest.mark.parametrize("path", ["/", "/rooms/lobby/", "/login/"])
-def test_a_phone_shows_the_page_without_scrolling_sideways(visitors: Visitors, path: str) -> None:
-    page = visitors.arrive(path=path, viewport=PHONE)
+@pytest.mark.parametrize(
+    ("username", "path"),
+    [(None, "/"), (None, "/rooms/lobby/"), (None, "/login/"), ("alice", "/"), ("alice", "/rooms/den/")],
+)
+def test_a_phone_shows_the_page_without_scrolling_sideways(visitors: Visitors, username: str | None, path: str) -> None:
+    page = visitors.arrive(username, path, viewport=PHONE)
     expect(page.get_by_role("heading", level=1)).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
@@ -64,6 +69,19 @@ def test_the_words_stand_out_from_their_ground(visitors: Visitors, scheme: str) 
     for selector in ("h1", "#status", "#say label", "summary", ".bar a", "#log-in"):
         # WCAG 2.2, success criterion 1.4.3: 4.5 to 1 for text of this size.
         assert contrast(page, selector) >= 4.5, selector
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", "/rooms/lobby/", "/rooms/den/", "/rooms/book-club/"])
+def test_nobody_is_shut_out_of_the_chat(visitors: Visitors, path: str, scheme: str) -> None:
+    # The policy would keep the examiner's own style from its page.
+    page = visitors.arrive("alice", path, color_scheme=scheme, bypass_csp=True)
+    if path != "/":
+        expect(page.locator("#people li").first).to_be_visible()
+    for summary in page.locator("summary:visible").all():
+        summary.click()
+    found = [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in Axe().run(page).response["violations"]]
+    assert found == []
 
 
 def contrast(page: Page, selector: str) -> float:

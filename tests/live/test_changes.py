@@ -19,7 +19,7 @@ from channels_secure import blocklist, revocation
 from channels_secure.connections import disconnect
 from channels_secure.models import Revocation
 from channels_secure.supervisor import push
-from channels_secure.testing.communicator import _log_in
+from channels_secure.testing import log_in
 from tests.auth.tokens import token_for
 from tests.conftest import MakeUser
 from tests.live.servers import Closing, LiveServer, RawSocket
@@ -125,8 +125,8 @@ def test_a_change_ends_every_socket_it_concerns_in_every_process(
     servers: list[LiveServer], change: str, user: User, make_user: MakeUser, channel: Valkey
 ) -> None:
     kind, act, code = CHANGES[change]
-    secret = _log_in(user) if kind == "session" else token_for(user, jti=uuid4().hex)
-    bob = credentials("session", user, _log_in(make_user("bob")))
+    secret = log_in(user) if kind == "session" else token_for(user, jti=uuid4().hex)
+    bob = credentials("session", user, log_in(make_user("bob")))
     wait_for_members(channel, 0)
     with sockets(servers, credentials(kind, user, secret)) as doomed, contextlib.ExitStack() as stack:
         others = [stack.enter_context(server.websocket("/odd/", origin=ORIGIN, headers=bob)) for server in servers]

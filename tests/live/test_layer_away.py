@@ -24,7 +24,7 @@ from channels_secure import blocklist, groups
 from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
 from channels_secure.supervisor import push
-from channels_secure.testing.communicator import _log_in
+from channels_secure.testing import log_in
 from tests.conftest import MakeUser
 from tests.live.servers import LiveServer, RawSocket, ServerPool
 from tests.live.swallowing import relay
@@ -157,7 +157,7 @@ class Room:
     late: list[str] = field(default_factory=list)
 
     def fill(self) -> None:
-        self.cookies = {person: f"sessionid={_log_in(person)}".encode() for person in (self.alice, self.bob)}
+        self.cookies = {person: f"sessionid={log_in(person)}".encode() for person in (self.alice, self.bob)}
         for server in self.deployment.servers:
             self.members[server] = {person: self.enter(server, person) for person in (self.alice, self.bob)}
             self.inattentive[server] = [self.enter(server, self.alice, "/odd/") for _ in range(2)]

