@@ -179,7 +179,8 @@ class AuditEventAdmin(DashboardMixin, ModelAdmin):
 
     @admin.display(description=_("detail"))
     def detail_text(self, event: AuditEvent) -> SafeString:
-        return format_html('<pre class="cs-detail">{}</pre>', json.dumps(event.detail, indent=2, ensure_ascii=False))
+        text = json.dumps(event.detail, indent=2, ensure_ascii=False)
+        return format_html('<pre class="cs-detail" dir="ltr">{}</pre>', text)
 
     @admin.display(description=_("block"))
     def block_links(self, event: AuditEvent) -> SafeString:

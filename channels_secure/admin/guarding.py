@@ -53,7 +53,7 @@ class Plan:
 
 
 def plan_of(request: HttpRequest, user: Any, network: str | None, asked: str = "") -> Plan | None:
-    """What an operator is about to block; None where there is no such block to make. `asked` is how they named a user."""
+    """What an operator is about to block; None where there is no such block. `asked` is how they named a user."""
     if (user is None) == (not network):
         return None
     try:

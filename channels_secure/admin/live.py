@@ -100,9 +100,7 @@ class LiveConnectionAdmin(ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return asking.ChangeList
 
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> LiveConnection | None:
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> LiveConnection | None:
         # PostgreSQL has no such text.
         return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
