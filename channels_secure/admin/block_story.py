@@ -138,7 +138,7 @@ def _bare(network: str) -> str:
 
 
 def _events_of_client(site: AdminSite, request: HttpRequest, username: str, ip: str) -> str:
-    return buttons.events(site, request, **({"ip": ip} if ip else {"q": username}))
+    return buttons.events(site, request, **({"ip": ip} if ip else {"username": username}))
 
 
 def _live(site: AdminSite, request: HttpRequest, block: Block) -> str:

@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from channels_secure.admin import block_cells, block_story, buttons, confirming, guarding, lifting
+from channels_secure.admin import asking, block_cells, block_story, buttons, confirming, guarding, lifting
 from channels_secure.admin.base import ModelAdmin as Base
 from channels_secure.admin.filters import StateFilter
 from channels_secure.admin.forms import BlockForm, UserField
@@ -33,6 +33,8 @@ else:
 
 ADD_FIELDS = ("user", "network", "duration", "reason")
 VIEW_FIELDS = (("created_at", "created_by", "automatic"), "expires_at", ("lifted_at", "lifted_by"))
+# What an address of the list may ask for; anything else would go to the database as it is, a regular expression say.
+LOOKUPS = frozenset({"state", "automatic", "automatic__exact", "user", "user__id__exact", "network"})
 # A row carries what its page found out about it to the column that shows it.
 HITS = "channels_secure_hits"
 ASKED = ("user", "network", "duration", "reason", "next")
@@ -177,6 +179,12 @@ class BlockAdmin(ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Block]:
         # Also for the page of one, which names them all.
         return super().get_queryset(request).select_related("user", "created_by", "lifted_by")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return asking.ChangeList
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return lookup in LOOKUPS
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         page = super().get_changelist_instance(request)

@@ -1,11 +1,13 @@
 """The dashboard: what is happening, to whom, and since when; as a page, and as the part of it that changes."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseTrouble
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -18,6 +20,7 @@ from channels_secure.admin import figures, headline, tiles
 from channels_secure.admin.cells import to_the_second
 from channels_secure.admin.leading import Leading, leading
 from channels_secure.admin.operators import may_view_dashboard
+from channels_secure.admin.panel import unharmed
 from channels_secure.admin.periods import DEFAULT, PERIODS, Text, Window, shown, window
 from channels_secure.admin.picture import picture
 from channels_secure.admin.ranking import REACH, Ranking, ranking
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     Mixin = admin.ModelAdmin[AuditEvent]
 else:
     Mixin = object
+
+logger = logging.getLogger("channels_secure")
 
 # How often the page asks for its newest part, in seconds.
 INTERVAL = 10
@@ -50,13 +55,17 @@ class DashboardMixin(Mixin):
             raise PermissionDenied
         chosen = PERIODS.get(request.GET.get("period", ""), PERIODS[DEFAULT])
         request.current_app = self.admin_site.name
-        shown_now = now(window(chosen, timezone.now()), leading(self.admin_site, request, chosen))
+        found = _found(window(chosen, timezone.now()), leading(self.admin_site, request, chosen))
+        status = 503 if found is None else 200
         if "part" in request.GET:
-            return TemplateResponse(request, "admin/channels_secure/dashboard_part.html", shown_now)
+            # Of an answer like this the page says that its figures are old.
+            part = "admin/channels_secure/dashboard_part.html"
+            return HttpResponse(status=status) if found is None else TemplateResponse(request, part, found)
         site = self.admin_site.each_context(request)
         whole = {
             **site,
-            **shown_now,
+            **(found or {"chosen": chosen}),
+            "has_failed": found is None,
             "title": gettext_lazy("Dashboard"),
             "section": self.opts,
             # Who may see none of its lists has no page of the app either.
@@ -64,7 +73,7 @@ class DashboardMixin(Mixin):
             "periods": PERIODS.values(),
             "interval": INTERVAL,
         }
-        return TemplateResponse(request, "admin/channels_secure/dashboard.html", whole)
+        return TemplateResponse(request, "admin/channels_secure/dashboard.html", whole, status=status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,16 @@ class Line:
     label: Text
     count: str
     href: str
+
+
+def _found(span: Window, to: Leading) -> dict[str, Any] | None:
+    """What the templates show; None where the database fails, or takes longer than it may."""
+    try:
+        with unharmed(AuditEvent):
+            return now(span, to)
+    except DatabaseTrouble as error:
+        logger.warning("admin.dashboard_failed", extra={"error": type(error).__name__})
+        return None
 
 
 def now(span: Window, to: Leading) -> dict[str, Any]:

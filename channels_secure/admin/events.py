@@ -15,6 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from channels_secure.admin import buttons
 from channels_secure.admin.base import ModelAdmin as Base
 from channels_secure.admin.cells import stacked, to_the_second
 from channels_secure.admin.dashboard import DashboardMixin
@@ -148,7 +149,8 @@ class AuditEventAdmin(DashboardMixin, ModelAdmin):
         if not may_block(request):
             return
         may_view = request.user.has_perm("channels_secure.view_block")
-        add_page = reverse("admin:channels_secure_block_add", current_app=self.admin_site.name)
+        # A site of the project's own need not have the blocks.
+        add_page = buttons.page(self.admin_site, "block_add")
         found, here = standing_of(events), request.get_full_path()
         for event in events:
             vars(event).update({STANDING: found[event.pk], MAY_VIEW: may_view, ADD_PAGE: add_page, HERE: here})
@@ -177,27 +179,28 @@ class AuditEventAdmin(DashboardMixin, ModelAdmin):
 
     @admin.display(description=_("detail"))
     def detail_text(self, event: AuditEvent) -> SafeString:
-        return format_html('<pre class="cs-detail">{}</pre>', json.dumps(event.detail, indent=2, ensure_ascii=False))
+        text = json.dumps(event.detail, indent=2, ensure_ascii=False)
+        return format_html('<pre class="cs-detail" dir="ltr">{}</pre>', text)
 
     @admin.display(description=_("block"))
     def block_links(self, event: AuditEvent) -> SafeString:
         """Links to the form that blocks, filled in; to the block itself where there is one already."""
         standing: Standing = vars(event)[STANDING]
-        shown = []
+        shown, has_form = [], bool(vars(event)[ADD_PAGE])
         if standing.user is not None:
             shown.append(self._state(event, standing.user, _("User blocked")))
-        elif event.user_id is not None:
+        elif event.user_id is not None and has_form:
             shown.append(_link(event, {"user": event.user_id}, _("Block user")))
         if standing.network is not None:
             shown.append(self._state(event, standing.network, _("Address blocked")))
-        elif _can_be_blocked(event.ip):
+        elif has_form and _can_be_blocked(event.ip):
             shown.append(_link(event, {"network": event.ip}, _("Block address")))
         return format_html_join(" ", "{}", ((part,) for part in shown))
 
     def _state(self, event: AuditEvent, block: Block, label: Any) -> SafeString:
-        if not vars(event)[MAY_VIEW]:
+        page = buttons.page(self.admin_site, "block_change", block.pk) if vars(event)[MAY_VIEW] else ""
+        if not page:
             return format_html('<span class="cs-block cs-active">{}</span>', label)
-        page = reverse("admin:channels_secure_block_change", args=[block.pk], current_app=self.admin_site.name)
         return format_html('<a class="cs-block cs-active" href="{}">{}</a>', page, label)
 
 

@@ -22,24 +22,20 @@ DURATIONS = [("3600", _("1 hour")), ("86400", _("24 hours")), ("604800", _("7 da
 
 
 class UserField(ModelChoiceField):
-    """Takes a user's primary key, or the name by which they log in."""
+    """Takes a user's primary key, or else the name by which they log in.
 
-    default_error_messages = {
-        "ambiguous": _(
-            "This is the primary key of one user and the name of another: choose with the magnifying glass."
-        ),
-    }
+    The key comes first: every button names users by it, and whoever took somebody's key for a name would keep them from
+    being blocked. Which of the two was meant is asked (`guarding`).
+    """
 
     def to_python(self, value: Any) -> Any:
         if value in self.empty_values:
             return None
-        found = {self._find(name, value) for name in ("pk", get_user_model().USERNAME_FIELD)} - {None}
-        if len(found) > 1:
-            raise ValidationError(self.error_messages["ambiguous"], code="ambiguous")
-        if not found:
-            # In the words that Django has for it.
-            raise ValidationError(self.error_messages["invalid_choice"], code="invalid_choice", params={"value": value})
-        return found.pop()
+        for name in ("pk", get_user_model().USERNAME_FIELD):
+            if (found := self._find(name, value)) is not None:
+                return found
+        # In the words that Django has for it.
+        raise ValidationError(self.error_messages["invalid_choice"], code="invalid_choice", params={"value": value})
 
     def _find(self, name: str, value: Any) -> Any:
         if "\x00" in str(value):
@@ -80,7 +76,8 @@ class BlockForm(ModelForm):
         cleaned = super().clean() or {}
         if "user" in self.errors or "network" in self.errors:
             return cleaned
-        self.plan = guarding.plan_of(self.request, cleaned.get("user"), cleaned.get("network"))
+        asked = str(self.data.get(self.add_prefix("user"), ""))
+        self.plan = guarding.plan_of(self.request, cleaned.get("user"), cleaned.get("network"), asked)
         if self.plan is None:
             # `Block.clean()` and the constraint say what is wrong.
             return cleaned

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
@@ -51,8 +52,8 @@ class Plan:
         return not self.hazards or text == self.subject
 
 
-def plan_of(request: HttpRequest, user: Any, network: str | None) -> Plan | None:
-    """What an operator is about to block; None where there is no such block to make."""
+def plan_of(request: HttpRequest, user: Any, network: str | None, asked: str = "") -> Plan | None:
+    """What an operator is about to block; None where there is no such block. `asked` is how they named a user."""
     if (user is None) == (not network):
         return None
     try:
@@ -64,13 +65,18 @@ def plan_of(request: HttpRequest, user: Any, network: str | None) -> Plan | None
         user=user,
         network=text,
         preview=found,
-        hazards=tuple(_hazards(request, user, found)),
+        hazards=tuple(_hazards(request, user, found, asked)),
         standing=tuple(_standing(user, text)),
     )
 
 
-def _hazards(request: HttpRequest, user: Any, found: Preview) -> list[str]:
+def _hazards(request: HttpRequest, user: Any, found: Preview, asked: str) -> list[str]:
     hazards = []
+    if user is not None and _is_name_of_another(asked, user):
+        words = _("%(asked)s is also the name of another user; this is %(name)s.")
+        hazards.append(words % {"asked": plain.text(asked), "name": name_of(user)})
+    if user is None and client_address(request) is None:
+        hazards.append(_("Your own address cannot be told: it may be in this network."))
     if found.own and user is not None:
         hazards.append(_("This is your own account."))
     elif found.own:
@@ -86,6 +92,11 @@ def _hazards(request: HttpRequest, user: Any, found: Preview) -> list[str]:
         people = number_format(found.people, use_l10n=True, force_grouping=True)
         hazards.append(words % {"percent": max(1, round(found.share * 100)), "people": people})
     return hazards
+
+
+def _is_name_of_another(asked: str, user: Any) -> bool:
+    people = get_user_model()._default_manager.filter(**{get_user_model().USERNAME_FIELD: asked})
+    return bool(asked) and people.exclude(pk=user.pk).exists()
 
 
 def _standing(user: Any, network: str | None) -> list[Block]:

@@ -67,7 +67,8 @@ def hits_of(blocks: Iterable[Block]) -> dict[int, Hits]:
         return found
     rows = list(_refusals(min(made.values())).values_list(KEY, "count")[: MOST + 1])
     for key, count in rows[:MOST]:
-        if key in found:
+        # What SQL has written there need not be a number.
+        if isinstance(key, int) and key in found:
             found[key].count += count
     is_bound = _is_bound(key for key, _count in rows)
     for hits in found.values():
@@ -91,7 +92,7 @@ def _refusals(since: datetime) -> QuerySet[AuditEvent]:
     return refused.filter(created_at__gte=since - SKEW).order_by("-created_at", "-id")
 
 
-def _is_bound(keys: Iterable[int | None]) -> bool:
+def _is_bound(keys: Iterable[object]) -> bool:
     """Whether more was refused than was read, or a flood's sum of all blocks' refusals is among it."""
     listed = list(keys)
     return len(listed) > MOST or None in listed

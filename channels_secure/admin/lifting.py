@@ -27,7 +27,8 @@ else:
 ACTION = "lift_selected"
 # Whom a page that asks names; of more it says how many.
 MOST_NAMED = 20
-MOST = 1000
+# The answer has a field for each, and Django takes a thousand (DATA_UPLOAD_MAX_NUMBER_FIELDS).
+MOST = 500
 
 
 def answer(admin: BlockAdmin, request: HttpRequest, key: int) -> HttpResponse:

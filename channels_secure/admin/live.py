@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from channels.exceptions import InvalidChannelLayerError
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -16,7 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from channels_secure.admin import buttons, cells, disconnecting, panel, revoking, sockets
+from channels_secure.admin import asking, buttons, cells, disconnecting, panel, revoking, sockets
 from channels_secure.admin.base import ModelAdmin as Base
 from channels_secure.admin.live_filters import CredentialsFilter, QuietFilter, ViolationsFilter
 from channels_secure.admin.operators import acting, may_disconnect
@@ -95,6 +96,13 @@ class LiveConnectionAdmin(ModelAdmin):
         rows: Any = super().get_queryset(request)
         live: QuerySet[LiveConnection] = rows.live().select_related("process")
         return live
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return asking.ChangeList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> LiveConnection | None:
+        # PostgreSQL has no such text.
+        return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup in LOOKUPS

@@ -66,7 +66,8 @@ class ViolationsFilter(admin.SimpleListFilter):
     parameter_name = "violations"
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin) -> Choices:
-        return [("some", _("Some")), ("none", _("None"))]
+        # Not "None", for which Django's own translations have a dash.
+        return [("some", _("With violations")), ("none", _("Without violations"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[LiveConnection]) -> QuerySet[LiveConnection]:
         if self.value() not in {"some", "none"}:

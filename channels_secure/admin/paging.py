@@ -3,15 +3,12 @@
 Pages lead as far as the newest 10,000 rows of what was asked; from there on, a link begins anew with what is older.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR
-from django.contrib.admin.views.main import ChangeList as DjangoChangeList
 from django.core.paginator import Page
 from django.core.paginator import Paginator as DjangoPaginator
 from django.db.models import Q, QuerySet
@@ -20,6 +17,7 @@ from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.functional import cached_property
 
+from channels_secure.admin.asking import ChangeList, possible
 from channels_secure.admin.filters import BlockedFilter
 from channels_secure.admin.networks import Networks, keys_in, network_in
 from channels_secure.admin.periods import PERIODS, Period
@@ -67,7 +65,7 @@ class TrailPaginator(Paginator):
         return Page(chosen, number, self)
 
 
-class TrailChangeList(DjangoChangeList):
+class TrailChangeList(ChangeList):
     """The list of events by time and by nothing else, from the newest, or from those before a row.
 
     `faults` says what of the query string could not be read: nothing is listed then, rather than something else than
@@ -86,14 +84,11 @@ class TrailChangeList(DjangoChangeList):
         return {name: value for name, value in found.items() if name not in NAMES}
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[AuditEvent]:
-        if any("\x00" in text for text in self.params.values()):
-            # PostgreSQL has no such text.
-            raise IncorrectLookupParameters
         # It belongs to the pages: another filter or search begins with the newest again.
         for parameters in (self.params, self.filter_params):
             parameters.pop(BEFORE, None)
         rows: QuerySet[AuditEvent] = super().get_queryset(request, *args, **kwargs).filter(self.range.condition)
-        with _possible():
+        with possible():
             rows = self._sifted(_older(rows, self.before) if self.before else rows)
         return rows.none() if self.faults else rows
 
@@ -131,8 +126,7 @@ class TrailChangeList(DjangoChangeList):
         return ["created_at", "id"] if wanted[0] == "created_at" else ["-created_at", "-id"]
 
     def get_results(self, request: HttpRequest) -> None:
-        with _possible():
-            super().get_results(request)
+        super().get_results(request)
         if self.paginator.is_cut or self.horizon:
             # How the page is told not to show how many were found.
             self.full_result_count = self.result_count
@@ -181,15 +175,6 @@ class TrailChangeList(DjangoChangeList):
     @property
     def reach_shown(self) -> str:
         return number_format(REACH, use_l10n=True, force_grouping=True)
-
-
-@contextmanager
-def _possible() -> Iterator[None]:
-    try:
-        yield
-    except OverflowError as error:
-        # SQLite has no number so great, and so no user with that primary key.
-        raise IncorrectLookupParameters(error) from error
 
 
 def _older(rows: QuerySet[AuditEvent], mark: str) -> QuerySet[AuditEvent]:

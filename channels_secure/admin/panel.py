@@ -112,7 +112,7 @@ class UserPanel:
 
     def _rendered(self, part: str, find: Callable[[], dict[str, Any]]) -> SafeString:
         try:
-            with _unharmed(LiveConnection):
+            with unharmed(LiveConnection):
                 context = find()
         except DatabaseTrouble as error:
             logger.warning("admin.panel_failed", extra={"error": type(error).__name__})
@@ -155,7 +155,7 @@ class UserPanel:
         return {"trail": _trail(self.site, self.request, "", user=self.key)}
 
 
-def _unharmed(model: type[Model]) -> AbstractContextManager[None]:
+def unharmed(model: type[Model]) -> AbstractContextManager[None]:
     """Where the page is inside a transaction, what fails in here must not end it."""
     using = router.db_for_read(model)
     # Outside of one, `atomic()` would begin one, which on SQLite may wait for whoever writes.

@@ -110,7 +110,8 @@ def _proof(row: Stored, using: str) -> Proof:
         return Proof(state=State.ERASED if examiner.erased and keys else best, position=row.position)
     if fault.what == UNKEYED:
         return Proof(state=State.UNKEYED, position=row.position)
-    return Proof(state=State.ALTERED, position=row.position, fault=gettext("The row %(what)s.") % {"what": gettext(fault.words)})
+    said = gettext("The row %(what)s.") % {"what": gettext(fault.words)}
+    return Proof(state=State.ALTERED, position=row.position, fault=said)
 
 
 def _hash_before(row: Stored, position: int, using: str) -> str | None:

@@ -98,7 +98,8 @@ def _entry(subject: Subject, tally: Tally, standing: Standing, to: Leading) -> E
 
 def _events(subject: Subject, tally: Tally, to: Leading) -> str:
     if subject is Subject.USERS:
-        return to.events(user=tally.user_id or tally.text)
+        # Somebody who is gone has no primary key any more, and their name may be that of another user.
+        return to.events(username=tally.text) if tally.user_id is None else to.events(user=tally.user_id)
     if subject is Subject.ADDRESSES:
         return to.events(ip=tally.text)
     if subject is Subject.NETWORKS:

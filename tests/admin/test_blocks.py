@@ -127,12 +127,24 @@ def test_a_user_is_named_by_key_or_by_name(admin: Client, user: User, make_user:
     assert set(Block.objects.values_list("user", flat=True)) == {user.pk, bob.pk}
 
 
-def test_the_key_of_one_that_is_the_name_of_another_is_not_guessed(
-    admin: Client, user: User, make_user: MakeUser
+@pytest.mark.parametrize("zeros", ["", "00"])
+def test_nobody_escapes_by_taking_their_own_key_for_the_name_of_another(
+    admin: Client, user: User, make_user: MakeUser, zeros: str
 ) -> None:
+    key = f"{zeros}{user.pk}"
+    make_user(key)
+    said = f"{key} is also the name of another user; this is alice."
+    assert said in unescape(page(admin, f"{ADD}?user={key}"))
+    refused(admin, said, user=key)
+    refused(admin, said, user=key, confirmation=key)
+    add(admin, user=key, confirmation="alice")
+    assert Block.objects.get().user == user
+
+
+def test_a_name_that_is_nobodys_key_needs_no_confirmation(admin: Client, user: User, make_user: MakeUser) -> None:
     make_user(str(user.pk))
-    assert "choose with the magnifying glass" in shown(add(admin, user=str(user.pk)))
-    assert not Block.objects.exists()
+    assert add(admin, user="alice").status_code == 302
+    assert Block.objects.get().user == user
 
 
 def test_a_user_whose_name_is_their_own_key_is_found(admin: Client, user: User) -> None:
@@ -168,6 +180,17 @@ def test_ones_own_address_is_blocked_only_when_it_is_typed(admin: Client, networ
     normal = network if "/" in network else f"{network}/32"
     add(admin, network=network, confirmation=normal)
     assert Block.objects.get().network == normal
+
+
+@pytest.mark.parametrize("peer", ["", "nonsense"])
+def test_where_ones_own_address_is_not_known_a_network_must_be_typed(root: User, user: User, peer: str) -> None:
+    # A UNIX socket that the settings do not trust, say.
+    client = Client(REMOTE_ADDR=peer)
+    client.force_login(root)
+    refused(client, "Your own address cannot be told: it may be in this network.", network="203.0.113.0/24")
+    assert add(client, user=str(user.pk)).status_code == 302
+    add(client, network="203.0.113.0/24", confirmation="203.0.113.0/24")
+    assert Block.objects.count() == 2
 
 
 @pytest.mark.parametrize("flag", ["is_staff", "is_superuser"])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
@@ -15,6 +16,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from channels_secure import audit, blocklist
 from channels_secure.admin import hits as module
+from channels_secure.admin import lifting
 from channels_secure.models import AuditEvent, Block
 from tests.admin.conftest import OPERATOR, event, page
 from tests.conftest import MakeUser
@@ -298,3 +300,55 @@ def test_the_answer_for_many_lifts_them_with_one_reason(admin: Client, root: Use
     assert list(Block.objects.active()) == blocks[2:]
     lifted = AuditEvent.objects.filter(kind="block.lifted")
     assert {(row.actor, row.actor_from, row.reason) for row in lifted} == {("root", OPERATOR, "mistake")}
+
+
+@pytest.mark.django_db
+def test_as_many_as_may_be_lifted_at_once_are_lifted_by_the_page_that_asks(admin: Client) -> None:
+    Block.objects.bulk_create(Block(network=f"10.0.{n // 256}.{n % 256}/32") for n in range(lifting.MOST))
+    chosen = {"action": "lift_selected", "select_across": "1", "_selected_action": [Block.objects.earliest("pk").pk]}
+    html = admin.post(BLOCKS, chosen).content.decode()
+    fields: dict[str, list[str]] = {"reason": ["mistake"], "csrfmiddlewaretoken": ["x"]}
+    for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html):
+        fields.setdefault(name, []).append(value)
+    assert admin.post(BLOCKS, fields).status_code == 302
+    assert not Block.objects.active().exists()
+    Block.objects.bulk_create(Block(network=f"10.1.{n // 256}.{n % 256}/32") for n in range(lifting.MOST + 1))
+    html = admin.post(BLOCKS, chosen, follow=True).content.decode()
+    assert f"At most {lifting.MOST} at once." in html
+
+
+# What SQL, or an address, may hold -----------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("spoilt", [[1], {"a": 1}, "x", 1.5, None])
+def test_a_refusal_that_somebody_has_spoilt_counts_for_nobody(admin: Client, spoilt: Any) -> None:
+    block = blocklist.block(network="203.0.113.7")
+    refusal(block)
+    event(reason="blocked", detail={"block": spoilt})
+    assert counts(admin) == ["1" if spoilt is not None else "1+"]
+    assert "Handshakes it has refused: 1" in told(admin, block)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["user", "network", "automatic", "state", "q"])
+@pytest.mark.parametrize("text", ["\x00", "9" * 19, "-" + "9" * 40, "x" * 10_000, "(", "\u0663"])
+def test_no_parameter_breaks_the_list(admin: Client, name: str, text: str) -> None:
+    blocklist.block(network="203.0.113.7")
+    assert admin.get(BLOCKS, {name: text}).status_code in {200, 302}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["reason__regex", "user__password__startswith", "created_by__email", "id__in"])
+def test_what_has_no_index_or_is_not_theirs_to_know_is_not_looked_for(admin: Client, name: str) -> None:
+    assert admin.get(BLOCKS, {name: "("}).status_code == 400
+
+
+@pytest.mark.django_db
+def test_the_list_of_a_user_or_a_network_is_an_address(admin: Client, user: User) -> None:
+    block = blocklist.block(user=user)
+    blocklist.block(network="203.0.113.7")
+    for asked in ({"user": str(user.pk)}, {"user__id__exact": str(user.pk), "automatic__exact": "0"}):
+        html = page(admin, f"{BLOCKS}?{urlencode(asked)}")
+        assert re.findall(r"/block/(\d+)/change/", html) == [str(block.pk)]
+    assert "alice" not in page(admin, f"{BLOCKS}?{urlencode({'network': '203.0.113.7/32'})}")

@@ -14,6 +14,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.admin import site as default_site
 from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles import finders
+from django.db import connection
 from django.test import Client, override_settings
 from django.urls import path, reverse
 from django.utils import timezone
@@ -421,14 +422,49 @@ def test_a_busy_hour_costs_as_many_queries_as_a_quiet_one(
     happen(0, 3)
     admin.get(PAGE)
     # Session and user, the figures (two or three), the period before, who stands out (two), blocks among them, stores
-    # (two), live connections, blocks, the last events.
-    with django_assert_num_queries(14, exact=False):
+    # (two), live connections, blocks, the last events; and, inside a transaction, a savepoint and its release.
+    with django_assert_num_queries(16, exact=False):
         few = admin.get(PAGE, {"period": period})
     happen(3, 30)
-    with django_assert_num_queries(14, exact=False):
+    with django_assert_num_queries(16, exact=False):
         many = admin.get(PAGE, {"period": period})
     assert few.content.decode().count(">Blocked<") == 6
     assert many.content.decode().count(">Blocked<") == 16
+
+
+def test_who_is_gone_is_found_by_the_name_and_not_by_anybodys_key(
+    admin: Client, user: User, make_user: MakeUser
+) -> None:
+    gone = make_user(str(user.pk))
+    event(user=gone, username=gone.username, path="/gone/")
+    event(user=user, username="alice", kind="connection.accepted", reason="", path="/alice/")
+    gone.delete()
+    (link,) = [href for href, text in read(admin).links["cs-top-users"] if text == str(user.pk)]
+    html = page(admin, link)
+    assert "/gone/" in html
+    assert "/alice/" not in html
+
+
+# A database that fails ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["auditevent", "auditrollup", "block", "liveconnection"])
+def test_a_database_that_fails_is_said_and_leaves_the_way_to_other_periods(
+    admin: Client, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def misspell(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        return execute(sql.replace(f"channels_secure_{table}", "no_such_table"), params, many, context)
+
+    with connection.execute_wrapper(misspell):
+        whole, part = admin.get(PAGE), admin.get(PAGE, {"part": "1"})
+    html = whole.content.decode()
+    assert (whole.status_code, part.status_code, part.content) == (503, 503, b"")
+    assert re.search(r'role="alert">What is happening cannot be found out now: the database fails', html)
+    assert 'href="?period=7d"' in html
+    assert "data-cs-dashboard" not in html
+    assert caplog.messages.count("admin.dashboard_failed") == 2
+    # The transaction of the test, which the page ran in as with ATOMIC_REQUESTS, is unharmed.
+    assert "data-cs-dashboard" in page(admin, PAGE)
 
 
 # Where it is found ---------------------------------------------------------------------------------------------------
@@ -459,6 +495,24 @@ def test_another_site_has_a_dashboard_of_its_own_with_the_lists_that_it_has(root
     assert 'href="/other/channels_secure/auditevent/?period=24h' in html
     assert "/block/" not in html
     assert "/liveconnection/" not in html
+
+
+def test_another_site_has_the_trail_without_the_blocks(root: User, user: User) -> None:
+    site: AdminSite = default_site.__class__(name="other")
+    site.register(AuditEvent, AuditEventAdmin)
+    urls = type("urls", (), {"urlpatterns": [*_patterns(site)]})
+    rows = [event(user=user, username="alice", ip="203.0.113.7"), event(ip="203.0.113.8")]
+    Block.objects.create(network="203.0.113.8/32")
+    with override_settings(ROOT_URLCONF=urls):
+        client = Client()
+        client.force_login(root)
+        pages = [page(client, EVENTS.replace("/admin/", "/other/"))]
+        pages += [page(client, f"/other/channels_secure/auditevent/{row.pk}/change/") for row in rows]
+    assert "Address blocked" in pages[0]
+    assert "Blocked now" in pages[2]
+    for html in pages:
+        assert "/block/" not in html
+        assert "Block address" not in html
 
 
 def _patterns(site: AdminSite) -> list[Any]:

@@ -270,6 +270,18 @@ def test_who_comes_for_a_connection_that_has_ended_is_led_to_its_events(admin: C
     assert response.headers["Location"] == LIST
 
 
+@pytest.mark.parametrize("name", ["user", "ip", "process", "by", "quiet", "violations", "q"])
+@pytest.mark.parametrize("text", ["\x00", "9" * 19, "-" + "9" * 40, "x" * 10_000, "(", "\u0663", "::/0"])
+def test_no_parameter_breaks_the_list(admin: Client, user: User, name: str, text: str) -> None:
+    socket("a", user)
+    assert admin.get(LIST, {name: text}).status_code in {200, 302}
+
+
+def test_an_id_that_no_database_could_look_for_is_that_of_no_connection(admin: Client) -> None:
+    assert admin.get(detail("%00")).status_code == 302
+    assert admin.get(detail("x" * 5000)).status_code == 302
+
+
 # Who may see what ----------------------------------------------------------------------------------------------------
 
 

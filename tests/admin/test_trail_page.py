@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -71,6 +71,20 @@ def test_the_page_tells_what_happened_and_what_to_do(admin: Client, user: User) 
     target = urlsplit(links(html)["Events with the same reason in the last 24 hours"])
     assert target.path == EVENTS
     assert parse_qs(target.query) == {"reason": ["origin_not_allowed"], "period": ["24h"]}
+
+
+@override_settings(LANGUAGE_CODE="ar")
+def test_a_detail_is_read_from_left_to_right_everywhere(admin: Client) -> None:
+    html = page(admin, url(event(detail={"a": [1]})))
+    assert '<html lang="ar" dir="rtl"' in html
+    assert re.search(r'<pre class="cs-detail" dir="ltr">\{\s', html)
+
+
+@override_settings(USE_THOUSAND_SEPARATOR=True)
+def test_a_code_is_no_number(admin: Client) -> None:
+    html = page(admin, url(event(pk=123456)))
+    assert "4403" in html
+    assert "4,403" not in html
 
 
 def test_texts_from_outside_are_text_everywhere(admin: Client) -> None:

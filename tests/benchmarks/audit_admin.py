@@ -192,6 +192,7 @@ def events(rows: int) -> Iterator[dict[str, Any]]:
             "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
             "connection_id": digest[:32],
             "actor": "",
+            "actor_from": "",
             "detail": '{"code": 1000, "by": "client", "duration": 12.5}',
             "uid": f"bench-{number:x}",
             "is_open": False,

@@ -123,6 +123,38 @@ def test_who_would_be_shut_out_is_found(site: Site) -> None:
     assert found.startswith("label: <input>")
 
 
+# Where the parts of an address begin, if the page were one in Arabic, say.
+BEGINNINGS = """
+place => {
+  document.documentElement.dir = "rtl";
+  place.textContent = "2001:db8::/48";
+  const range = document.createRange();
+  return [0, 5, 10, 11].map((number) => {
+    range.setStart(place.firstChild, number);
+    range.setEnd(place.firstChild, number + 1);
+    return range.getBoundingClientRect().left;
+  });
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("channels_secure_auditevent_changelist", "#result_list .cs-line"),
+        ("channels_secure_dashboard", "#cs-top-networks tbody th"),
+        ("channels_secure_dashboard", "[data-cs-part=latest] td .cs-line"),
+    ],
+)
+def test_addresses_keep_their_order_on_a_page_that_is_read_from_right_to_left(
+    site: Site, name: str, place: str
+) -> None:
+    page = site.look("desk", viewport=DESK, bypass_csp=True)
+    page.goto(site.pages[name][0])
+    lefts = page.locator(place).first.evaluate(BEGINNINGS)
+    assert lefts == sorted(lefts)
+
+
 def findings(page: Page, part: str) -> list[str]:
     """What axe-core calls serious or critical in a part of a page, one line for each element."""
     if not page.locator(part).count():
