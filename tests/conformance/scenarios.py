@@ -211,7 +211,7 @@ scenario(
     "test_change_races", "a_row_that_is_committed_late_is_found_though_its_id_is_lower",
 )  # fmt: skip
 scenario(
-    "block-nonsense", 85, "a network too wide, loopback, a trusted proxy, one's own account; two subjects or none",
+    "block-nonsense", 85, "a network too wide, loopback, a trusted proxy, one's own account unconfirmed; two subjects or none",
     "an error in the form, and a ValueError from the function; nothing changes", IN_PROCESS, "test_admin",
     "what_must_not_be_blocked_is_an_error_in_the_form", "nobody_blocks_their_own_account",
 )  # fmt: skip
