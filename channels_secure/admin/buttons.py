@@ -26,7 +26,7 @@ def block_user(site: AdminSite, request: HttpRequest, key: Any) -> str:
 
 
 def block_address(site: AdminSite, request: HttpRequest, ip: str) -> str:
-    if not (may_block(request) and _can_be_blocked(ip)):
+    if not (may_block(request) and can_be_blocked(ip)):
         return ""
     return page(site, "block_add", network=ip, next=request.get_full_path())
 
@@ -47,7 +47,8 @@ def events(site: AdminSite, request: HttpRequest, **filters: Any) -> str:
     return page(site, "auditevent_changelist", **filters)
 
 
-def _can_be_blocked(ip: str) -> bool:
+def can_be_blocked(ip: str) -> bool:
+    """Whether an address as it was recorded is one that a block may have."""
     try:
         checked_network(ip)
     except ValueError:

@@ -28,7 +28,7 @@ from channels_secure.admin.paging import TrailChangeList, TrailPaginator
 from channels_secure.admin.proof import chain_now
 from channels_secure.admin.standing import Standing, standing_of
 from channels_secure.audit.finding import search
-from channels_secure.models import AuditEvent, Block, checked_network
+from channels_secure.models import AuditEvent, Block
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[AuditEvent]
@@ -193,7 +193,7 @@ class AuditEventAdmin(DashboardMixin, ModelAdmin):
             shown.append(_link(event, {"user": event.user_id}, _("Block user")))
         if standing.network is not None:
             shown.append(self._state(event, standing.network, _("Address blocked")))
-        elif has_form and _can_be_blocked(event.ip):
+        elif has_form and buttons.can_be_blocked(event.ip):
             shown.append(_link(event, {"network": event.ip}, _("Block address")))
         return format_html_join(" ", "{}", ((part,) for part in shown))
 
@@ -214,11 +214,3 @@ def _names_network(term: str) -> bool:
         return network_in(term) is not None
     except ValueError:
         return True
-
-
-def _can_be_blocked(ip: str) -> bool:
-    try:
-        checked_network(ip)
-    except ValueError:
-        return False
-    return True

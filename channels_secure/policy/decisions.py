@@ -153,7 +153,8 @@ class Denial:
     def wait(self) -> float | None:
         """Seconds for `retry_after` and `Retry-After`, or None where waiting changes nothing."""
         if self.retry_after is not None:
-            return round(self.retry_after, 3)
+            # Never 0, which a client would take for "at once".
+            return max(round(self.retry_after, 3), 0.001)
         return DEFAULT_RETRY_AFTER if self.rule.reconnect == "later" else None
 
     @property

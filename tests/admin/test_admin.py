@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
@@ -15,54 +15,14 @@ from pytest_django.fixtures import Settings
 
 from channels_secure import blocklist
 from channels_secure.models import AuditEvent, Block
+from tests.admin.conftest import OPERATOR, event, page
 from tests.conftest import MakeUser
 
 EVENTS = "/admin/channels_secure/auditevent/"
 BLOCKS = "/admin/channels_secure/block/"
-# RFC 5737: the operator's address; a test client's own is loopback, which cannot be blocked anyway.
-OPERATOR = "192.0.2.99"
 HOSTILE = "<script>alert(1)</script>"
 
 pytestmark = pytest.mark.django_db
-
-
-def client_of(user: User) -> Client:
-    client = Client(REMOTE_ADDR=OPERATOR)
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def root(make_user: MakeUser) -> User:
-    return make_user("root", is_staff=True, is_superuser=True)
-
-
-@pytest.fixture
-def admin(root: User) -> Client:
-    """A superuser at work."""
-    return client_of(root)
-
-
-@pytest.fixture
-def operator_with(make_user: MakeUser) -> Any:
-    """Make a member of staff who has these permissions and no others."""
-
-    def make(*codenames: str) -> Client:
-        operator = make_user("operator", is_staff=True)
-        operator.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        return client_of(operator)
-
-    return make
-
-
-def event(**facts: Any) -> AuditEvent:
-    return AuditEvent.objects.create(**{"kind": "handshake.denied", "reason": "origin_not_allowed", **facts})
-
-
-def page(client: Client, url: str, status: int = 200) -> str:
-    response = client.get(url)
-    assert response.status_code == status
-    return str(response.content.decode())
 
 
 def add(client: Client, **fields: str) -> Any:
