@@ -4,6 +4,7 @@
 #   make test     the whole suite on SQLite, then again on PostgreSQL
 #   make check    format, lint, types, migrations, deploy checks, docs, distribution
 #   make matrix   the suite on every supported Python that this machine has
+#   make faults   real servers ended under load, 100 times in each way (ARGS=5 for five): no event lost, none doubled
 #   make bench    the figures of the README, against plain Channels and its relatives
 
 PY ?= python3
@@ -28,7 +29,7 @@ WITH_ALL_PYTHONS = $(if $(PYENV_VERSIONS),PYENV_VERSION=$(PYENV_VERSIONS))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-sqlite test-postgresql check format lint types migrations deploy docs distribution bench matrix matrix-quick screenshots clean
+.PHONY: help demo test test-sqlite test-postgresql check format lint types migrations deploy docs distribution faults bench matrix matrix-quick screenshots clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -101,6 +102,7 @@ migrations: $(VENV)/.stamp-dev
 deploy: $(VENV)/.stamp-dev
 	@echo "== manage.py check --deploy"
 	cd example_project && DJANGO_DEBUG=0 DJANGO_SECRET_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(64))')" \
+	  AUDIT_KEY="$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))')" \
 	  DJANGO_ALLOWED_HOSTS=chat.example.com TRUSTED_PROXIES=192.0.2.0/24 \
 	  DATABASE_URL=postgresql://chat@db.example.com/chat REDIS_URL=redis://redis.example.com:6379/0 \
 	  $(PYTHON) manage.py check --deploy --fail-level WARNING
@@ -112,6 +114,9 @@ docs: $(VENV)/.stamp-dev
 distribution: $(VENV)/.stamp-dev
 	@echo "== distribution"
 	$(PYTHON) scripts/check_distribution.py
+
+faults: $(VENV)/.stamp-dev
+	$(PYTHON) -m tests.faults $(ARGS)
 
 bench: $(VENV_BENCH)/.stamp
 	$(VENV_BENCH)/bin/python -m tests.benchmarks $(ARGS)

@@ -1,6 +1,7 @@
 """Django's entry: what happens when the project starts."""
 
 import atexit
+from importlib.util import find_spec
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +21,10 @@ class ChannelsSecureConfig(AppConfig):
         redaction.install()
         receivers.connect()
         lifespan.hook_into_reactor()
+        if find_spec("prometheus_client") is not None:
+            from channels_secure import metrics
+
+            metrics.connect()
         # The last registered is the first called.
         atexit.register(supervisor.leave_at_exit)
         atexit.register(audit.flush_at_exit)

@@ -94,7 +94,7 @@ KEYS: Mapping[str, Key] = {
     "AUDIT_FLUSH_INTERVAL": Key(0.5, read.seconds),
     "AUDIT_QUEUE_SIZE": Key(10000, read.whole),
     "AUDIT_SPOOL_DIR": Key(None, read.optional(read.text)),
-    "AUDIT_KEY": Key(None, read.optional(read.secret)),
+    "AUDIT_KEY": Key(None, read.secrets),
     "AUDIT_RETENTION_DAYS": Key(90, read.optional(read.whole)),
 }
 
@@ -150,7 +150,7 @@ class Settings:
     audit_flush_interval: float
     audit_queue_size: int
     audit_spool_dir: str | None
-    audit_key: str | None
+    audit_key: tuple[str, ...]
     audit_retention_days: int | None
     origins: OriginPolicy
     proxies: Proxies

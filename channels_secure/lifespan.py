@@ -6,18 +6,16 @@ reactor does.
 """
 
 import asyncio
-import logging
 import random
 import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from channels_secure import audit, database, supervisor
+from channels_secure.background import spawn
 from channels_secure.connections import Connection, registry
 from channels_secure.connections.slots import slots_are_back
 from channels_secure.policy.decisions import Denial, Reason
-
-logger = logging.getLogger("channels_secure")
 
 Event = MutableMapping[str, Any]
 
@@ -34,12 +32,14 @@ async def lifespan(
     while True:
         event = await receive()
         if event["type"] == "lifespan.startup":
+            # What a process that was killed has left in its spool does not wait for the first connection.
+            spawn(audit.flush())
             await send({"type": "lifespan.startup.complete"})
         elif event["type"] == "lifespan.shutdown":
             left = await finish(sever_all())
             if left:
                 # uvicorn ends by the signal that it was sent, and no exit hook will run.
-                logger.error("audit.lost", extra={"rows": left})
+                audit.log_rest(left)
             await send({"type": "lifespan.shutdown.complete"})
             return
 
@@ -82,6 +82,11 @@ def hook_into_reactor() -> None:
 def _before_reactor_stops() -> Any:
     """Called ahead of Daphne's own trigger, which cancels all applications; the reactor waits for the Deferred."""
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IListeningPort
 
+    reactor: Any = sys.modules["twisted.internet.reactor"]
+    # Twisted would do so later: whoever comes meanwhile would be let in to be severed, and keep us from finishing.
+    for port in filter(IListeningPort.providedBy, reactor.getReaders()):
+        port.stopListening()
     loop = asyncio.get_running_loop()
     return Deferred.fromFuture(loop.create_task(finish(sever_all())))

@@ -144,7 +144,9 @@ def _open(scope: Event, receive: Receive, send: Send) -> Connection:
         server_send=send,
         settings=settings,
         limits=limits_of(settings),
+        before_accept=events.record_beginning,
         on_accept=_accepted,
+        before_end=events.record_end,
         report=events.would_refuse if settings.reports_only else None,
     )
     connection.timer = connection.loop.call_later(settings.handshake_timeout, _expire, connection)

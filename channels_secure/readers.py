@@ -33,6 +33,13 @@ def secret(value: Any) -> str:
     return value
 
 
+def secrets(value: Any) -> tuple[str, ...]:
+    """A secret, or several with the newest first, or None for none."""
+    if value is None:
+        return ()
+    return tuple(secret(item) for item in value) if isinstance(value, list | tuple) else (secret(value),)
+
+
 def strings(value: Any) -> list[str]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"must be a list of strings, not {value!r}")

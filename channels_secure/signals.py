@@ -22,3 +22,16 @@ policy_changed = Signal()
 # last straw. In between everything is counted in this process.
 store_degraded = Signal()
 store_recovered = Signal()
+
+# Sent for the events of the audit trail, of which it says nothing but `kind`, `reason` and `count`: at once for those
+# that are rows of their own, some seconds later and together for those that were added to a row. In the recording
+# thread, often the event loop's: receivers only count.
+event_recorded = Signal(use_caching=True)
+
+# For counting, in the event loop and within it: nobody may wait, or keep what is sent.
+# Once for each handshake: `connection`; `result`, which is "accepted", "refused" or "abandoned"; `denial` or None.
+handshake_counted = Signal(use_caching=True)
+# Once for each connection that was accepted, at its end: `connection`, and `initiator`, who ended it.
+end_counted = Signal(use_caching=True)
+# Every few seconds: `connections`, the registry of an event loop; `database_is_away`.
+sockets_counted = Signal(use_caching=True)

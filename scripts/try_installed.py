@@ -18,6 +18,7 @@ NEEDS_AN_EXTRA = (
     "channels_secure.auth.jwt",
     "channels_secure.auth.revocable",
     "channels_secure.consumers.pydantic_schemas",
+    "channels_secure.metrics",
     "channels_secure.pytest_plugin",
     "channels_secure.stores.redis",
     "channels_secure.testing",

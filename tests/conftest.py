@@ -207,12 +207,16 @@ def server(tmp_path: Path, django_db_setup: None) -> Iterator[Callable[..., Live
 
 
 @pytest.fixture(scope="session")
-def shared_server(
-    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
-) -> Iterator[Callable[..., LiveServer]]:
-    """The same, kept for the session and shared by tests that ask for equal arguments: use your own address."""
+def shared_servers(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None) -> Iterator[ServerPool]:
+    """The servers that are kept for the session: what they write may come after the test that made them do so."""
     with ServerPool(tmp_path_factory.mktemp("servers")) as pool:
-        yield pool.shared
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def shared_server(shared_servers: ServerPool) -> Callable[..., LiveServer]:
+    """The same, kept for the session and shared by tests that ask for equal arguments: use your own address."""
+    return shared_servers.shared
 
 
 # People --------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -18,9 +19,10 @@ from pytest_django import Settings
 from channels_secure import checks
 from channels_secure.auth.tickets import TicketAuthenticator
 from channels_secure.checks import consumers as consumer_checks
-from channels_secure.checks import deployment
+from channels_secure.checks import deployment, trail
 from channels_secure.checks import stores as store_checks
 from channels_secure.checks.consumers import check_consumers, declared_consumers
+from channels_secure.checks.trail import check_spool
 from channels_secure.consumers import SecureJsonConsumer, handles
 from channels_secure.policy.handshake import Handshake
 
@@ -28,6 +30,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "checks.md"
 JWT = "channels_secure.auth.jwt.JWTAuthenticator"
 SESSION = "channels_secure.auth.session.SessionAuthenticator"
 TICKET = "channels_secure.auth.tickets.TicketAuthenticator"
+AUDIT_KEY = "k" * 32
 
 
 def found(*, deploy: bool = False) -> list[CheckMessage]:
@@ -71,7 +74,11 @@ def secure(settings: Settings) -> Settings:
     settings.SECURE_SSL_REDIRECT = True
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer"}}
     settings.SIMPLE_JWT = {"CHECK_REVOKE_TOKEN": True}
-    settings.CHANNELS_SECURE = {"STORE": {"BACKEND": "example.SharedStore"}, "TRUSTED_PROXIES": []}
+    settings.CHANNELS_SECURE = {
+        "STORE": {"BACKEND": "example.SharedStore"},
+        "TRUSTED_PROXIES": [],
+        "AUDIT_KEY": AUDIT_KEY,
+    }
     return settings
 
 
@@ -107,7 +114,7 @@ def test_a_sound_project_hears_nothing(secure: Settings) -> None:
 def test_a_fresh_project_hears_of_production_only_when_it_deploys(settings: Settings) -> None:
     settings.CHANNELS_SECURE = {}
     assert codes() == set()
-    assert deploy_codes() == {"W021", "W022", "W025", "W026"}
+    assert deploy_codes() == {"W021", "W022", "W025", "W026", "W027"}
 
 
 # Settings ------------------------------------------------------------------------------------------------------------
@@ -509,7 +516,7 @@ def test_w020_report_mode(secure: Settings) -> None:
 
 
 def test_w021_the_memory_store(secure: Settings) -> None:
-    secure.CHANNELS_SECURE = {"TRUSTED_PROXIES": []}
+    secure.CHANNELS_SECURE = {"TRUSTED_PROXIES": [], "AUDIT_KEY": AUDIT_KEY}
     assert (codes(), deploy_codes()) == (set(), {"W021"})
 
 
@@ -580,6 +587,114 @@ def test_w025_access_tokens_that_outlive_the_password(secure: Settings) -> None:
 def test_w026_plain_transport(secure: Settings) -> None:
     secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "REQUIRE_WSS": False}
     assert (codes(), deploy_codes()) == (set(), {"W026"})
+
+
+# The audit trail -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spool(secure: Settings, tmp_path: Path) -> Path:
+    """A folder that is as it should be."""
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0o700)
+    spool_in(secure, folder)
+    return folder
+
+
+def spool_in(secure: Settings, folder: Path | str) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUDIT_SPOOL_DIR": str(folder)}
+
+
+def test_e012_and_w011_are_silent_about_a_folder_that_is_there_or_can_be_made(secure: Settings, spool: Path) -> None:
+    assert deploy_codes() == set()
+    spool_in(secure, spool / "to" / "be" / "made")
+    assert deploy_codes() == set()
+    assert not (spool / "to").exists()
+
+
+def test_e012_a_spool_that_cannot_be(secure: Settings, spool: Path) -> None:
+    for folder, words in (("var/spool", "not an absolute path"), (spool / "file" / "spool", "leads through a file")):
+        (spool / "file").touch()
+        spool_in(secure, folder)
+        assert codes() == {"E012"}
+        assert words in message_of("E012").msg
+
+
+def test_e012_a_spool_that_the_server_may_not_write(secure: Settings, spool: Path) -> None:
+    spool.chmod(0o500)
+    for folder, words in ((spool, "cannot be written"), (spool / "deeper", "cannot be made in")):
+        spool_in(secure, folder)
+        with somebody_ordinary(spool):
+            (message,) = check_spool(None)
+        assert message.id == "channels_secure.E012"
+        assert words in message.msg
+
+
+@contextmanager
+def somebody_ordinary(folder: Path) -> Iterator[None]:
+    """Be a user who is bound by permissions, which root is not, and to whom a folder belongs."""
+    if os.geteuid():
+        yield
+        return
+    nobody = 65534
+    os.chown(folder, nobody, nobody)
+    for parent in folder.parents:
+        parent.chmod(parent.stat().st_mode | 0o011)
+        if parent.name.startswith("pytest-of-"):
+            break
+    os.seteuid(nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_e012_a_spool_that_everybody_may_write(secure: Settings, spool: Path) -> None:
+    spool.chmod(0o1777)
+    assert codes() == {"E012"}
+    assert "spool events of their own" in message_of("E012").msg
+
+
+def test_e012_a_platform_without_locks(secure: Settings, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail, "find_spec", {"fcntl": None}.get)
+    assert codes() == {"E012"}
+    assert "flock" in message_of("E012").msg
+
+
+@pytest.mark.parametrize("mode", [0o704, 0o701, 0o755])
+def test_w011_a_spool_that_everybody_may_read(spool: Path, mode: int) -> None:
+    spool.chmod(mode)
+    assert codes() == {"W011"}
+    spool.chmod(0o750)
+    assert codes() == set()
+
+
+@pytest.mark.parametrize("name", ["MEDIA_ROOT", "STATIC_ROOT"])
+def test_w011_a_spool_that_is_served(secure: Settings, spool: Path, name: str) -> None:
+    setattr(secure, name, spool.parent)
+    assert codes() == {"W011"}
+    assert name in message_of("W011").msg
+    setattr(secure, name, spool.parent / "elsewhere")
+    assert codes() == set()
+
+
+def test_w027_a_trail_without_a_key(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUDIT_KEY": None}
+    assert (codes(), deploy_codes()) == (set(), {"W027"})
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUDIT_KEY": [AUDIT_KEY, "old"]}
+    assert deploy_codes() == set()
+
+
+@pytest.mark.parametrize("key", ["k" * 31, ["short", AUDIT_KEY]])
+def test_w028_a_key_that_is_short(secure: Settings, key: Any) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUDIT_KEY": key}
+    assert (codes(), deploy_codes()) == (set(), {"W028"})
+
+
+def test_w028_a_key_that_serves_other_purposes_too(secure: Settings) -> None:
+    secure.CHANNELS_SECURE = {**secure.CHANNELS_SECURE, "AUDIT_KEY": secure.SECRET_KEY}
+    assert deploy_codes() == {"W028"}
+    assert secure.SECRET_KEY not in str(message_of("W028"))
 
 
 # The catalogue -------------------------------------------------------------------------------------------------------

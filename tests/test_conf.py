@@ -61,7 +61,7 @@ DEFAULTS: dict[str, Any] = {
     "audit_flush_interval": 0.5,
     "audit_queue_size": 10000,
     "audit_spool_dir": None,
-    "audit_key": None,
+    "audit_key": (),
     "audit_retention_days": 90,
 }
 

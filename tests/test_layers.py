@@ -19,7 +19,19 @@ LAYERS: dict[int, frozenset[str]] = {
     4: frozenset({"admission", "connections", "frames", "guards", "supervisor"}),
     5: frozenset({"consumers", "groups", "members", "middleware", "receivers"}),
     6: frozenset(
-        {"admin", "apps", "checks", "devices", "lifespan", "management", "pytest_plugin", "testing", "urls", "views"}
+        {
+            "admin",
+            "apps",
+            "checks",
+            "devices",
+            "lifespan",
+            "management",
+            "metrics",
+            "pytest_plugin",
+            "testing",
+            "urls",
+            "views",
+        }
     ),
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
@@ -35,6 +47,7 @@ ONLY_IN = {
     "rest_framework_simplejwt": "auth/jwt.py",
     "rest_framework": "auth/jwt.py",
     "jwt": "auth/jwt.py",
+    "prometheus_client": "metrics.py",
     "pydantic": "consumers/pydantic_schemas.py",
     "redis": "stores/redis/",
     "channels_redis": "stores/redis.py",

@@ -18,7 +18,7 @@ from channels_secure.signals import policy_changed
 KINDS = """
     connection.accepted connection.closed handshake.denied message.denied credentials.refreshed credentials.failed
     policy.would_deny ticket.issued block.created block.lifted connection.disconnected tokens.revoked room.moderated
-    audit.exported audit.pruned audit.erased store.degraded store.recovered
+    audit.exported audit.pruned audit.erased audit.recovered store.degraded store.recovered
 """
 
 

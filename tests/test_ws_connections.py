@@ -1,8 +1,11 @@
 """`ws_connections`, as a shell calls it."""
 
+import gc
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from types import GeneratorType
 
 import pytest
 from django.contrib.auth.models import User
@@ -105,3 +108,25 @@ def test_filters_narrow_the_list_together(arguments: tuple[str, ...], found: set
 def test_a_mistake_is_told_in_plain_words(arguments: tuple[str, ...], said: str) -> None:
     with pytest.raises(CommandError, match=said):
         run(*arguments)
+
+
+@pytest.mark.parametrize("size", [0, 500])
+def test_a_reader_who_leaves_ends_the_list_in_peace(size: int) -> None:
+    """As `| head` does; what Python had in its buffer must not fail again when the stream is closed."""
+    alive = LiveProcess.objects.get(id="alive")
+    LiveConnection.objects.bulk_create(
+        LiveConnection(connection_id=f"n{number}", process=alive, path="/" * 200, opened_at=SINCE)
+        for number in range(size)
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = open_cursors()
+    with os.fdopen(writer, "w", encoding="utf-8") as out:
+        call_command("ws_connections", stdout=out)
+    # One that is left to the garbage collector is closed after its connection, and complains of that.
+    assert open_cursors() <= before
+
+
+def open_cursors() -> int:
+    """How many of Django's iterations over a cursor somebody has begun and not ended."""
+    return sum(isinstance(each, GeneratorType) and each.__name__ == "cursor_iter" for each in gc.get_objects())

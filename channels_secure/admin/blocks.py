@@ -15,8 +15,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from channels_secure import blocklist
+from channels_secure.admin.base import ModelAdmin as Base
 from channels_secure.admin.filters import StateFilter
 from channels_secure.admin.forms import BlockForm
+from channels_secure.admin.operators import acting, may_block
 from channels_secure.admin.standing import networks_around
 from channels_secure.models import Block
 from channels_secure.policy.addresses import network_for, parse_address
@@ -24,7 +26,7 @@ from channels_secure.policy.addresses import network_for, parse_address
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Block]
 else:
-    ModelAdmin = admin.ModelAdmin
+    ModelAdmin = Base
 
 ADD_FIELDS = ("user", "network", "duration", "reason")
 VIEW_FIELDS = (
@@ -56,9 +58,16 @@ class BlockAdmin(ModelAdmin):
 
     # Who may do what -------------------------------------------------------------------------------------------------
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return may_block(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Block | None = None) -> bool:
+        return may_block(request) or super().has_view_permission(request, obj)
+
     def has_change_permission(self, request: HttpRequest, obj: Block | None = None) -> bool:
         # "Change" is permission to lift; there is no editing of one.
-        return obj is None and super().has_change_permission(request)
+        may_lift = request.user.has_perm("channels_secure.block_subject") or super().has_change_permission(request)
+        return obj is None and may_lift
 
     def has_delete_permission(self, request: HttpRequest, obj: Block | None = None) -> bool:
         # History stays. But a user's blocks go when the user is deleted, and the user's page asks here.
@@ -76,6 +85,7 @@ class BlockAdmin(ModelAdmin):
         form.request = request
         return form
 
+    @acting
     def save_model(self, request: HttpRequest, obj: Block, form: Any, change: bool) -> None:
         made = blocklist.block(
             user=obj.user, network=obj.network, duration=form.seconds, reason=obj.reason, by=request.user
@@ -124,6 +134,7 @@ class BlockAdmin(ModelAdmin):
         page = reverse("admin:channels_secure_block_changelist", current_app=self.admin_site.name)
         return HttpResponseRedirect(page)
 
+    @acting
     def _lift(self, request: HttpRequest, keys: list[int]) -> None:
         count = blocklist.lift(keys, by=request.user)
         if count:

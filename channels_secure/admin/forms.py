@@ -7,9 +7,8 @@ from django import forms
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from channels_secure.conf import get_settings
+from channels_secure.admin.operators import client_address
 from channels_secure.models import Block, checked_network
-from channels_secure.policy.addresses import IPAddress, resolve_client
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[Block]
@@ -51,11 +50,3 @@ class BlockForm(ModelForm):
     @property
     def seconds(self) -> float | None:
         return float(self.cleaned_data["duration"]) if self.cleaned_data["duration"] else None
-
-
-def client_address(request: HttpRequest) -> IPAddress | None:
-    """The operator's address as a WebSocket of theirs would be seen."""
-    proxies = get_settings().proxies
-    name = "HTTP_" + proxies.header.decode().upper().replace("-", "_")
-    forwarded = [request.META[name].encode("latin-1", "replace")] if name in request.META else []
-    return resolve_client(request.META.get("REMOTE_ADDR") or None, forwarded, proxies).address

@@ -7,6 +7,7 @@ bidirectional overrides lie to whoever reads a log (OWASP Logging cheat sheet, C
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,9 @@ MARK = "…[cut]"
 # A detail is a note, not a document: so many values in all, so many levels.
 MAX_VALUES = 48
 MAX_LEVELS = 3
+NAME_LENGTH = 64
+# Integers that 64 bits hold.
+EXACT = 2**63
 
 _HAZARDS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -54,6 +58,12 @@ def detail(value: Mapping[str, Any] | None) -> dict[str, Any]:
     return _Plainer().mapping(value, MAX_LEVELS)
 
 
+@lru_cache(maxsize=256)
+def _name(key: str) -> str:
+    # Most details have the same few.
+    return text(key, NAME_LENGTH)
+
+
 class _Plainer:
     __slots__ = ("left",)
 
@@ -63,10 +73,18 @@ class _Plainer:
     def mapping(self, value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
         for key, item in value.items():
-            if not self._spend():
+            self.left -= 1
+            if self.left < 0:
                 plain[MARK] = True
                 break
-            plain[text(key, 64)] = text(item) if type(item) is str else self.any(item, levels - 1)
+            kind = type(item)
+            if kind is str:
+                shown: Any = text(item)
+            elif kind is bool or item is None or (kind is int and -EXACT <= item < EXACT):
+                shown = item
+            else:
+                shown = self.any(item, levels - 1)
+            plain[_name(key) if type(key) is str and len(key) <= NAME_LENGTH else text(key, NAME_LENGTH)] = shown
         return plain
 
     def any(self, value: Any, levels: int) -> Any:
@@ -74,7 +92,7 @@ class _Plainer:
             return value
         if isinstance(value, int):
             # str() raises on integers of more than 4,300 digits (CVE-2020-10735); hex() does not.
-            return int(value) if -(2**63) <= value < 2**63 else hex(value)[:TEXT_LENGTH]
+            return int(value) if -EXACT <= value < EXACT else hex(value)[:TEXT_LENGTH]
         if isinstance(value, float):
             return value if math.isfinite(value) else str(value)
         if isinstance(value, Mapping) and levels > 0:

@@ -7,8 +7,9 @@ written. Whatever happens, the counts of all rows add up to the number of events
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 SINGLES_PER_KEY = 20
 ROWS_PER_MINUTE = 600
@@ -20,14 +21,16 @@ Key = tuple[str, str, str, Any]
 Pair = tuple[str, str]
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Row:
+class Row(msgspec.Struct, kw_only=True, eq=False):
     """One row to be: an event, or the sum of several. Times are Unix seconds.
 
     Args:
+        uid: the event's name; of a row read from a spool, the one that it had.
         prefix: what the address counts as, the address itself or the network of an IPv6 client.
         sums: whether more events may be added after the row was written.
-        pk: the stored row, None before it is stored; kept for rows that sum up.
+        is_over: a sum to which nothing is added any more.
+        written: the count that the table has; 0 before the row is inserted.
+        uncertain: a write of it failed, and may have succeeded all the same.
         waiting: in the queue, so that it need not be queued again.
         stored: written since it was last taken from the queue.
     """
@@ -36,8 +39,10 @@ class Row:
     reason: str
     created_at: float
     last_at: float
+    uid: str = ""
     count: int = 1
     user_id: Any = None
+    user_key: str = ""
     username: str = ""
     ip: str = ""
     prefix: str = ""
@@ -46,15 +51,22 @@ class Row:
     user_agent: str = ""
     connection_id: str = ""
     actor: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
+    actor_from: str = ""
+    detail: dict[str, Any] = {}
     sums: bool = False
-    pk: Any = None
+    is_over: bool = False
+    written: int = 0
+    uncertain: bool = False
     waiting: bool = False
     stored: bool = False
 
-    def absorb(self, other: "Row") -> None:
-        self.count += other.count
-        self.last_at = max(self.last_at, other.last_at)
+    @property
+    def is_open(self) -> bool:
+        return self.sums and not self.is_over
+
+    def absorb(self, now: float, count: int) -> None:
+        self.count += count
+        self.last_at = max(self.last_at, now)
 
 
 class Volume:
@@ -73,24 +85,42 @@ class Volume:
     def __len__(self) -> int:
         return len(self._waiting) + self._under_way
 
-    def add(self, row: Row, capacity: int) -> bool:
-        """Take one event; True when it became a row, False when it was added to one."""
+    def absorb(self, key: Key, now: float, count: int, capacity: int) -> Row | None:
+        """Add events to the row that sums up their like, and return it; None when they need a row of their own.
+
+        What a flood costs: neither a row nor a text is made.
+        """
         is_full = len(self._waiting) + self._under_way >= capacity
-        minute = int(row.created_at // 60)
-        # Threads that meet at the turn of a minute come in either order; a clock that was set back is another minute.
-        if minute > self._minute or minute < self._minute - 1:
+        if self._is_over(minute := int(now // 60)):
             self._turn(minute, is_full)
-        key = row.kind, row.reason, row.prefix, row.user_id
         known = self._sums.get(key)
-        if known is not None:
-            return self._absorb(known, row)
-        pair = row.kind, row.reason
-        if pair not in self._pairs and len(self._pairs) < MAX_PAIRS:
+        if known is None and not self._has_room(key[:2], is_full):
+            known = self._pair_sums.get(self._pair(key[:2]))
+        if known is None:
+            return None
+        known.absorb(now, count)
+        if not known.waiting:
+            self._queue(known)
+        return known
+
+    def add(self, row: Row, capacity: int) -> Row:
+        """Take what `absorb()` did not; returns the row that it became."""
+        key, pair = key_of(row), (row.kind, row.reason)
+        has_room = self._has_room(pair, len(self) >= capacity)
+        if len(self._pairs) < MAX_PAIRS:
             self._pairs.add(pair)
-        # Each kind and reason seen keeps a place for the row that sums it up, so that the cap holds.
-        if is_full or self._rows + len(self._pairs) >= ROWS_PER_MINUTE:
-            return self._add_to_pair(row, pair)
-        return self._add_row(row, key)
+        if not has_room:
+            pair = self._pair(pair)
+            self._pair_sums[pair] = row = _sum_of_pair(row, pair)
+            return self._queue(row)
+        self._rows += 1
+        if row.kind not in ALWAYS_SINGLE:
+            seen = self._singles.get(key, 0)
+            if seen < SINGLES_PER_KEY:
+                self._singles[key] = seen + 1
+            else:
+                self._sums[key] = _sum_of_key(row)
+        return self._queue(row)
 
     def take(self) -> list[Row]:
         """The rows to write now, in order; `settle()` must follow."""
@@ -108,44 +138,52 @@ class Volume:
             row.waiting = True
         self._waiting[:0] = again
 
+    def turn(self, now: float, capacity: int) -> None:
+        """End the sums of a minute that is over; for a process in which nothing happens any more."""
+        if (self._sums or self._pair_sums) and self._is_over(minute := int(now // 60)):
+            self._turn(minute, len(self) >= capacity)
+
+    def end(self) -> None:
+        """End all sums: the process will not add to them any more."""
+        self._turn(self._minute, is_full=False)
+
+    def _is_over(self, minute: int) -> bool:
+        # Threads that meet at the turn of a minute come in either order; a clock that was set back is another minute.
+        return minute > self._minute or minute < self._minute - 1
+
     def _turn(self, minute: int, is_full: bool) -> None:
         self._minute = minute
         self._rows = 0
         self._singles.clear()
-        self._sums.clear()
         self._pairs.clear()
         # While nothing can be written, a new minute adds no rows: the unwritten sums go on.
-        self._pair_sums = {pair: row for pair, row in self._pair_sums.items() if is_full and row.pk is None}
+        going_on = {pair: row for pair, row in self._pair_sums.items() if is_full and not row.written}
+        for row in (*self._sums.values(), *self._pair_sums.values()):
+            # Never for a moment of one that goes on: whoever writes it now would close it.
+            row.is_over = row.is_over or going_on.get((row.kind, row.reason)) is not row
+            if not row.waiting:
+                self._queue(row)
+        self._sums.clear()
+        self._pair_sums = going_on
 
-    def _add_row(self, row: Row, key: Key) -> bool:
-        self._rows += 1
-        if row.kind not in ALWAYS_SINGLE:
-            seen = self._singles.get(key, 0)
-            if seen < SINGLES_PER_KEY:
-                self._singles[key] = seen + 1
-            else:
-                self._sums[key] = _sum_of_key(row)
-        return self._queue(row)
+    def _has_room(self, pair: Pair, is_full: bool) -> bool:
+        """Whether one more row may be made; each kind and reason seen keeps a place for the row that sums it up."""
+        if is_full:
+            return False
+        places = len(self._pairs) + (pair not in self._pairs and len(self._pairs) < MAX_PAIRS)
+        return self._rows + places < ROWS_PER_MINUTE
 
-    def _add_to_pair(self, row: Row, pair: Pair) -> bool:
-        if pair not in self._pair_sums and len(self._pair_sums) >= MAX_PAIRS:
-            pair = row.kind, ""
-        known = self._pair_sums.get(pair)
-        if known is not None:
-            return self._absorb(known, row)
-        self._pair_sums[pair] = total = _sum_of_pair(row, pair)
-        return self._queue(total)
+    def _pair(self, pair: Pair) -> Pair:
+        return pair if pair in self._pair_sums or len(self._pair_sums) < MAX_PAIRS else (pair[0], "")
 
-    def _absorb(self, known: Row, row: Row) -> bool:
-        known.absorb(row)
-        if not known.waiting:
-            self._queue(known)
-        return False
-
-    def _queue(self, row: Row) -> bool:
+    def _queue(self, row: Row) -> Row:
         row.waiting = True
         self._waiting.append(row)
-        return True
+        return row
+
+
+def key_of(row: Row) -> Key:
+    return row.kind, row.reason, row.prefix, row.user_id
 
 
 def _sum_of_key(row: Row) -> Row:
@@ -161,6 +199,7 @@ def _sum_of_pair(row: Row, pair: Pair) -> Row:
         reason=pair[1],
         created_at=row.created_at,
         last_at=row.last_at,
+        uid=row.uid,
         count=row.count,
         detail={"sum": "kind and reason"},
         sums=True,

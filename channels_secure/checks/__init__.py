@@ -3,7 +3,15 @@
 Importing the package registers them. Ids are stable; docs/reference/checks.md says what to do about each.
 """
 
-from channels_secure.checks import consumers, credentials, deployment, installation, settings, stores  # noqa: F401 - they register
+from channels_secure.checks import (  # noqa: F401 - they register
+    consumers,
+    credentials,
+    deployment,
+    installation,
+    settings,
+    stores,
+    trail,
+)
 from channels_secure.checks.catalogue import CATALOGUE, Check
 
 __all__ = ["CATALOGUE", "Check"]

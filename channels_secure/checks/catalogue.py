@@ -81,6 +81,11 @@ WRONG_STORE = Check(
     "{}.",
     "Correct the options of STORE: LOCATION, PREFIX, SOCKET_TIMEOUT.",
 )
+WRONG_SPOOL = Check(
+    "E012",
+    "AUDIT_SPOOL_DIR {}.",
+    "Name a folder on a local disk by its absolute path, which the server's user alone may write in.",
+)
 
 CHANNELS_NOT_LISTED = Check(
     "W001", "INSTALLED_APPS lacks 'channels'.", "Add it, so that Channels' own checks and commands are found."
@@ -131,6 +136,11 @@ TICKETS_NOT_ACCEPTED = Check(
     "The URLs give out tickets, but AUTHENTICATORS names no authenticator that accepts them.",
     "Add 'channels_secure.auth.tickets.TicketAuthenticator' to AUTHENTICATORS, or take channels_secure.urls out.",
 )
+SPOOL_IN_VIEW = Check(
+    "W011",
+    "AUDIT_SPOOL_DIR {}, and what happens stands there until it is stored.",
+    "Name a folder outside of what is served, with the permissions 0700.",
+)
 
 REPORT_MODE = Check(
     "W020",
@@ -167,6 +177,18 @@ PLAIN_TRANSPORT = Check(
     "W026",
     "REQUIRE_WSS is off, so that credentials and messages may cross the network unencrypted.",
     "Set REQUIRE_WSS, SECURE_SSL_REDIRECT or SESSION_COOKIE_SECURE to True.",
+    deploy=True,
+)
+NO_AUDIT_KEY = Check(
+    "W027",
+    "AUDIT_KEY is not set, so that whoever can change the database can change the audit trail unseen.",
+    "Set it to a random text of 32 characters or more, which is not in the database and not in its backups.",
+    deploy=True,
+)
+WEAK_AUDIT_KEY = Check(
+    "W028",
+    "AUDIT_KEY {}.",
+    "Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`, for this purpose alone.",
     deploy=True,
 )
 

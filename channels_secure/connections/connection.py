@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from channels_secure.audit import Source
 from channels_secure.auth.base import Identity, digest_of
 from channels_secure.conf import Settings
 from channels_secure.connections import backpressure, entrance, farewell
@@ -30,9 +31,7 @@ from channels_secure.stores.base import Store
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-
 encode = msgspec.json.encode
-
 # Servers' `send` does not suspend while their buffers have room, so a busy sender would starve the loop.
 YIELD_MASK = 63
 
@@ -63,14 +62,15 @@ class Connection:
     budgets: Budgets = field(default_factory=Budgets)
     conduct: Conduct = field(default_factory=Conduct)
     validity: Validity = field(default_factory=Validity)
+    # Called before the peer can know that it is let in, after it was told, and before it can know that it is over.
+    before_accept: Callable[["Connection"], None] | None = None
     on_accept: Callable[["Connection"], None] | None = None
+    before_end: Callable[["Connection"], None] | None = None
     timer: asyncio.TimerHandle | None = None
-    # Says what report mode lets pass; None when nothing is.
-    report: Callable[["Connection", Denial], None] | None = None
+    report: Callable[["Connection", Denial], None] | None = None  # says what report mode lets pass
     extensions: Mapping[str, Any] = field(init=False)
     codes_limited: bool = field(init=False)
-    # Whose buffer has to be watched, on the server that does not make us wait for it.
-    protocol: Any = None
+    protocol: Any = None  # whose buffer has to be watched, on the server that does not make us wait for it
     address_key: str | None = field(init=False)
     identity: Identity | None = None
     # The user's primary key as text, None while nobody has been identified; a deleted user has none any more.
@@ -78,10 +78,9 @@ class Connection:
     # The SHA-256 of the session's key, which itself is a secret; None where no session spoke for the user.
     session_digest: str | None = None
     offered: tuple[str, ...] = ()
-    # The channel layer's names of the groups that its consumer has joined.
-    groups: Collection[str] = ()
-    # What report mode has let pass of this handshake.
-    reported: tuple[Reason, ...] = ()
+    source: tuple[Any, str, Source] | None = None  # of its events; kept by `events`, with what it says of the user
+    groups: Collection[str] = ()  # the channel layer's names of those that its consumer has joined
+    reported: tuple[Reason, ...] = ()  # what report mode has let pass of this handshake
     # Timestamps for `policy.liveness`.
     opened_at: float = field(default_factory=time.monotonic)
     heard_at: float = 0.0
@@ -92,13 +91,14 @@ class Connection:
     warned: bool = False
     speaks_frames: bool = False
     has_own_loop: bool = False
-    # Asked while a handler of such a loop runs on, which reads nothing meanwhile.
-    read_ahead: Callable[[], None] | None = None
+    read_ahead: Callable[[], None] | None = None  # asked while a handler of such a loop runs on and reads nothing
     # How far it has come: `vetted` says that the guards found nothing against it, `ended` that the application can send
     # no more, `leaving` that it has returned.
     vetted: bool = False
     accepted: bool = False
     ended: bool = False
+    beginning_recorded: bool = False
+    end_recorded: bool = False
     ending_since: float | None = None
     severed_at: float | None = None
     leaving: bool = False

@@ -24,16 +24,23 @@ async def refuse_unguarded(receive: "Receive", send: "Send") -> None:
 async def accept(connection: "Connection", event: "Event") -> None:
     """Accept as the application asked, unless somebody anonymous may not enter.
 
+    It is recorded first, so that no crash comes between what the peer knows and what the trail has. A peer that has
+    left meanwhile then has a beginning and an end there all the same.
+
     Raises:
         PeerGone: the socket has ended.
-        RuntimeError: it was accepted before.
+        RuntimeError: it was accepted or refused before.
     """
-    if connection.accepted:
+    if connection.accepted or connection.beginning_recorded:
         raise RuntimeError("the connection has been accepted already")
+    if connection.end_recorded:
+        raise RuntimeError("the connection has been refused already")
     denial = anonymous_denial(connection)
     if denial is not None:
         connection.deny(denial)
         raise PeerGone
+    if connection.before_accept is not None:
+        connection.before_accept(connection)
     await connection.transmit({**event, "subprotocol": choose_subprotocol(connection, event.get("subprotocol"))})
     connection.accepted = True
     connection.sent = 0

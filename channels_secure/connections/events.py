@@ -1,5 +1,6 @@
 """What happened, told to the audit trail and to the project's signal receivers."""
 
+import logging
 import time
 from typing import Any
 
@@ -13,45 +14,56 @@ from channels_secure.policy.decisions import Denial, Reason
 from channels_secure.policy.rates import Rate
 from channels_secure.stores import get_store
 
+logger = logging.getLogger("channels_secure")
+
 ONE_ATTEMPT = Rate(1, 60.0)
 CREDENTIAL_REASONS = frozenset(
     {Reason.INVALID_CREDENTIALS, Reason.AMBIGUOUS_CREDENTIALS, Reason.CREDENTIALS_EXPIRED, Reason.CREDENTIALS_REVOKED}
 )
 
 
-def accepted(connection: Connection) -> None:
-    """A connection was let in."""
+def record_beginning(connection: Connection) -> None:
+    """Record that a connection is let in, of which its peer has not been told yet."""
+    connection.beginning_recorded = True
     kind = connection.identity.kind if connection.identity is not None else ""
     _record(connection, "connection.accepted", "", {"credentials": kind})
+
+
+def record_end(connection: Connection) -> None:
+    """Record how a connection or its handshake ends: once, by whoever is the first to say so."""
+    if connection.end_recorded:
+        return
+    connection.end_recorded = True
+    if connection.conduct.unrecorded:
+        throttled(connection)
+    denial = connection.denial
+    detail = {"detail": denial.detail} if denial is not None and denial.detail else {}
+    if connection.accepted or connection.beginning_recorded:
+        _record(connection, "connection.closed", "" if denial is None else denial.reason, _course(connection) | detail)
+    elif denial is not None:
+        kind = "credentials.failed" if denial.reason in CREDENTIAL_REASONS else "handshake.denied"
+        _record(connection, kind, denial.reason, detail)
+    else:
+        _record(connection, "handshake.denied", "", {"detail": "the peer left"})
+
+
+def accepted(connection: Connection) -> None:
+    """A peer was told that it was let in."""
+    signals.handshake_counted.send_robust(Connection, connection=connection, result="accepted", denial=None)
     _tell(signals.connection_accepted, connection, "")
 
 
 def closed(connection: Connection) -> None:
-    """An accepted connection ended; `by` is who decided, from our own state and not from what the server reports."""
-    reason = connection.denial.reason.value if connection.denial is not None else ""
-    if connection.denial is not None:
-        by = "policy"
-    elif connection.close_code is not None:
-        by = "application"
-    else:
-        by = "client" if connection.disconnect_code is not None else "transport"
-    detail = {
-        "by": by,
-        "code": connection.close_code if connection.close_code is not None else connection.disconnect_code,
-        "duration": round(time.monotonic() - connection.opened_at, 3),
-        "received": connection.received,
-        "sent": connection.sent,
-    }
-    if connection.denial is not None and connection.denial.detail:
-        detail["detail"] = connection.denial.detail
-    _record(connection, "connection.closed", reason, detail)
-    _tell(signals.connection_closed, connection, reason)
+    """An accepted connection ended."""
+    record_end(connection)
+    signals.end_counted.send_robust(Connection, connection=connection, initiator=_initiator(connection))
+    _tell(signals.connection_closed, connection, "" if connection.denial is None else connection.denial.reason)
 
 
 def refused(connection: Connection, denial: Denial) -> None:
     """A handshake was refused."""
-    kind = "credentials.failed" if denial.reason in CREDENTIAL_REASONS else "handshake.denied"
-    _record(connection, kind, denial.reason, {"detail": denial.detail} if denial.detail else {})
+    record_end(connection)
+    signals.handshake_counted.send_robust(Connection, connection=connection, result="refused", denial=denial)
     _tell(signals.handshake_denied, connection, denial.reason)
     if denial.reason in CREDENTIAL_REASONS and not denial.ambient:
         strike(connection)
@@ -59,7 +71,8 @@ def refused(connection: Connection, denial: Denial) -> None:
 
 def abandoned(connection: Connection) -> None:
     """The peer left before its handshake was decided; nobody refused it, and still the trail has its end."""
-    _record(connection, "handshake.denied", "", {"detail": "the peer left"})
+    record_end(connection)
+    signals.handshake_counted.send_robust(Connection, connection=connection, result="abandoned", denial=None)
 
 
 def would_refuse(connection: Connection, denial: Denial) -> None:
@@ -112,20 +125,62 @@ async def _strike(connection: Connection, key: str, rate: Rate) -> None:
     await blocklist.ablock_automatically(user=user, address=address, reason="too many violations")
 
 
+def _initiator(connection: Connection) -> str:
+    """Who ended a connection, from our own state and not from what the server reports."""
+    if connection.denial is not None:
+        return "policy"
+    if connection.close_code is not None:
+        return "application"
+    return "client" if connection.disconnect_code is not None else "transport"
+
+
+def _course(connection: Connection) -> dict[str, Any]:
+    """What a connection's end says of its life."""
+    return {
+        "by": _initiator(connection),
+        "code": connection.close_code if connection.close_code is not None else connection.disconnect_code,
+        "duration": round(time.monotonic() - connection.opened_at, 3),
+        "received": connection.received,
+        "sent": connection.sent,
+    }
+
+
 def _record(connection: Connection, kind: str, reason: str, detail: dict[str, Any], count: int = 1) -> None:
+    audit.record(kind, reason, source=source_of(connection), detail=detail, count=count)
+
+
+def source_of(connection: Connection) -> audit.Source:
+    """Where a connection's events come from; read once, and again when its user is another.
+
+    Compared by what is told of the user: a deleted one has lost the primary key, and re-validation may give the same
+    object other fields.
+    """
+    identity = None if connection.user_key is None else connection.identity
+    known = connection.source
+    try:
+        user = None if identity is None else identity.user
+        key, name = (None, "") if user is None else (user.pk, user.get_username())
+        if known is not None and known[0] == key and known[1] == name:
+            return known[2]
+        connection.source = known = (key, name, _read_source(connection, user))
+    except Exception:
+        # The project's user model: what happened is recorded all the same, and nothing is raised into a clean-up.
+        logger.exception("audit.record_failed", extra={"connection_id": connection.id})
+        return audit.Source(connection_id=connection.id)
+    return known[2]
+
+
+def _read_source(connection: Connection, user: Any) -> audit.Source:
     handshake = connection.handshake
-    audit.record(
-        kind,
-        reason,
-        user=connection.user if connection.user_key is not None else None,
-        ip=address_of(connection),
-        path=handshake.safe_path,
-        origin=handshake.origin_text or "",
-        user_agent=handshake.user_agent,
-        connection_id=connection.id,
-        detail=detail,
-        count=count,
-    )
+    facts = {
+        "user": user,
+        "ip": address_of(connection),
+        "path": handshake.safe_path,
+        "origin": handshake.origin_text or "",
+        "user_agent": handshake.user_agent,
+        "connection_id": connection.id,
+    }
+    return audit.source_of(connection.settings.ipv6_prefix, facts)
 
 
 def _tell(signal: Signal, connection: Connection, reason: str) -> None:

@@ -79,6 +79,7 @@ async def close(connection: "Connection", code: Any, reason: Any) -> None:
         return
     connection.close_code = sendable(code)
     connection.close_reason = shorten(reason)
+    _record(connection)
     try:
         await connection.transmit(
             {"type": "websocket.close", "code": connection.close_code, "reason": connection.close_reason}
@@ -97,23 +98,36 @@ async def respond(connection: "Connection", event: "Event") -> None:
     if "websocket.http.response" not in connection.extensions:
         connection.deny(denial)
         return
+    connection.denial = denial
+    _record(connection)
     await connection.transmit(event)
     if event["type"] == "websocket.http.response.body" and not event.get("more_body"):
-        connection.denial, connection.ended = denial, True
+        connection.ended = True
 
 
 async def say(connection: "Connection", denial: Denial, ref: str | int | None = None) -> None:
     """Send the goodbye; whatever the server raises because the peer has gone is of no interest to anybody."""
+    code = None
+    if connection.accepted or _tells_browser(connection, denial):
+        code = connection.close_code = close_code(connection, denial.reason)
+    _record(connection)
     try:
-        if connection.accepted:
-            await _close(connection, denial, ref)
-        elif _tells_browser(connection, denial):
-            await connection.server_send({"type": "websocket.accept", "subprotocol": _any_subprotocol(connection)})
-            await _close(connection, denial, ref)
-        else:
+        if code is None:
             await _refuse(connection, denial)
+            return
+        if not connection.accepted:
+            await connection.server_send({"type": "websocket.accept", "subprotocol": _any_subprotocol(connection)})
+        frame = msgspec.json.encode(denial.frame(ref=ref, fatal=True)).decode()
+        await connection.server_send({"type": "websocket.send", "text": frame})
+        await connection.server_send({"type": "websocket.close", "code": code, "reason": denial.reason.value})
     except Exception as error:  # noqa: BLE001 - servers raise what they like once the peer has gone
         logger.debug("goodbye.failed", extra={"connection_id": connection.id, "error": type(error).__name__})
+
+
+def _record(connection: "Connection") -> None:
+    """Have the end recorded before the peer can know of it: then no crash comes in between."""
+    if connection.before_end is not None:
+        connection.before_end(connection)
 
 
 def _tells_browser(connection: "Connection", denial: Denial) -> bool:
@@ -126,15 +140,6 @@ def _any_subprotocol(connection: "Connection") -> str | None:
     if SUBPROTOCOL in connection.offered:
         return SUBPROTOCOL
     return next(iter(connection.offered), None)
-
-
-async def _close(connection: "Connection", denial: Denial, ref: str | int | None) -> None:
-    frame = msgspec.json.encode(denial.frame(ref=ref, fatal=True)).decode()
-    await connection.server_send({"type": "websocket.send", "text": frame})
-    connection.close_code = close_code(connection, denial.reason)
-    await connection.server_send(
-        {"type": "websocket.close", "code": connection.close_code, "reason": denial.reason.value}
-    )
 
 
 async def _refuse(connection: "Connection", denial: Denial) -> None:

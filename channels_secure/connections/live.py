@@ -66,9 +66,9 @@ class Registry:
 _registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
 
 
-def registry() -> Registry:
-    """The registry of the running event loop."""
-    return _registries.setdefault(asyncio.get_running_loop(), Registry())
+def registry(loop: asyncio.AbstractEventLoop | None = None) -> Registry:
+    """The registry of an event loop, of the running one unless another is given."""
+    return _registries.setdefault(loop or asyncio.get_running_loop(), Registry())
 
 
 def claim_slot(connection: Connection, limits: Mapping[str, int], *, replaces: bool) -> Denial | None:

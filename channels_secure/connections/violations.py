@@ -20,7 +20,7 @@ async def answer(connection: Connection, denial: Denial, ref: str | int | None =
     conduct = connection.conduct
     if denial.reason is not Reason.RATE_LIMITED:
         events.message_refused(connection, denial)
-    elif not conduct.throttle(now):
+    elif not _begins_episode(connection, now):
         if not conduct.answers_spent:
             await connection.send_frame(denial.frame(ref=ref, fatal=False))
         return
@@ -30,6 +30,15 @@ async def answer(connection: Connection, denial: Denial, ref: str | int | None =
         connection.deny(Denial(reason=reason, retry_after=denial.retry_after, detail="error budget spent"))
         return
     await connection.send_frame(denial.frame(ref=ref, fatal=False))
+
+
+def _begins_episode(connection: Connection, now: float) -> bool:
+    """Count a frame over its rate; with a spool it is recorded before it is answered, and else with its like."""
+    conduct = connection.conduct
+    begins = conduct.throttle(now)
+    if connection.settings.audit_spool_dir is not None and not conduct.answers_spent:
+        events.throttled(connection)
+    return begins
 
 
 def close_at_once(connection: Connection, denial: Denial) -> None:

@@ -3,12 +3,18 @@
 import re
 import sys
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from getpass import getpass
+from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.core.management.base import CommandError
+
+from channels_secure.audit.heads import Head, load
+from channels_secure.audit.sealing import seals
+from channels_secure.conf import get_settings
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,10})([smhd]?)", re.ASCII)
@@ -55,3 +61,19 @@ def seconds_of(text: str) -> float | None:
     if match is None:
         raise CommandError(f"{text!r} is not a duration: write seconds, or 15m, 1h, 7d, or forever.")
     return float(match[1]) * UNITS[match[2] or "s"]
+
+
+def read_heads(texts: Sequence[str]) -> list[Head]:
+    """The heads of the audit trail in ``POSITION:HASH`` or in ``@FILE``, as `ws_verify_audit --save` wrote it.
+
+    Raises:
+        CommandError: one of them is none, or its file cannot be read or was altered.
+    """
+    keys = get_settings().audit_key
+    try:
+        return [
+            load(Path(text[1:]).read_bytes(), seals(keys)) if text.startswith("@") else Head.parse(text)
+            for text in texts
+        ]
+    except (ValueError, OSError) as error:
+        raise CommandError(f"{error}.") from error

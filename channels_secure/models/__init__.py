@@ -1,7 +1,8 @@
 """The tables: what happened, who is blocked, whose rights have ended, and who is connected."""
 
-from channels_secure.models.audit import AuditEvent
+from channels_secure.models.audit import AuditEvent, new_uid
 from channels_secure.models.blocks import Block, BlockQuerySet, checked_network
+from channels_secure.models.evidence import AuditCheckpoint, AuditHead, AuditRollup
 from channels_secure.models.fields import SHORT_LENGTH, TEXT_LENGTH
 from channels_secure.models.live import LiveConnection, LiveProcess
 from channels_secure.models.revocations import RECHECK, Revocation
@@ -12,7 +13,10 @@ __all__ = [
     "RECHECK",
     "SHORT_LENGTH",
     "TEXT_LENGTH",
+    "AuditCheckpoint",
     "AuditEvent",
+    "AuditHead",
+    "AuditRollup",
     "Block",
     "BlockQuerySet",
     "LiveConnection",
@@ -21,5 +25,6 @@ __all__ = [
     "Revocation",
     "Ticket",
     "checked_network",
+    "new_uid",
     "policy_change",
 ]

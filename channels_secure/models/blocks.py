@@ -83,6 +83,7 @@ class Block(models.Model):
         verbose_name = _("block")
         verbose_name_plural = _("blocks")
         ordering = ["-created_at", "-id"]
+        permissions = [("block_subject", _("Can block and unblock users and networks"))]
         indexes = [
             models.Index(fields=["lifted_at", "expires_at"], name="cs_block_active"),
             models.Index(fields=["network"], name="cs_block_network"),

@@ -68,6 +68,7 @@ class LiveConnection(models.Model):
         verbose_name = _("live connection")
         verbose_name_plural = _("live connections")
         ordering = ["-opened_at"]
+        permissions = [("disconnect_connection", _("Can disconnect connections"))]
 
     def __str__(self) -> str:
         return self.connection_id

@@ -12,7 +12,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from channels_secure import audit
 from channels_secure.audit import plain
-from channels_secure.audit.writer import POISON, moment
+from channels_secure.audit.chain import POISON
+from channels_secure.audit.writer import moment
 from channels_secure.connections import Connection
 from channels_secure.connections.events import address_of
 from channels_secure.models import LiveConnection, LiveProcess

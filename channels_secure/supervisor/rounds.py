@@ -39,6 +39,11 @@ class Rounds:
         self._next_try = 0.0
         self._away_since: float | None = None
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the database is."""
+        return self._away_since is not None
+
     async def go(self) -> None:
         """Look up whoever is due, if there are enough of them or one has waited long enough."""
         now = time.monotonic()

@@ -22,6 +22,7 @@ from channels_secure.connections import Registry, registry
 from channels_secure.signals import policy_changed
 from channels_secure.stores import get_store
 from channels_secure.supervisor import push, rounds, sweeping
+from channels_secure.supervisor.counting import Counting
 from channels_secure.supervisor.enforcing import Enforcement
 from channels_secure.supervisor.janitor import Janitor
 from channels_secure.supervisor.presence import Presence
@@ -56,6 +57,7 @@ class Supervisor:
         self._rounds = Rounds(connections)
         self._renewal = Renewal(connections)
         self._janitor = Janitor()
+        self._counting = Counting(connections)
 
     def ensure(self) -> None:
         """Start the task unless it runs."""
@@ -70,7 +72,7 @@ class Supervisor:
             self._step("policy", self._refresh_policy())
 
     def wake(self) -> None:
-        self._sweep_due_at = 0.0
+        self._sweep_due_at = self._counting.due_at = 0.0
         self._awake.set()
 
     async def _run(self) -> None:
@@ -88,6 +90,8 @@ class Supervisor:
                     await _rest_store()
         finally:
             ear.cancel()
+            # With nobody here, nobody does without a database.
+            self._counting.tell(database_is_away=False)
 
     def _is_needed(self) -> bool:
         return bool(self.connections) or audit.pending() or self.presence.pending()
@@ -100,7 +104,7 @@ class Supervisor:
 
     async def _pass(self) -> None:
         """What one act raises must not keep the others from being done, the deadlines least of all."""
-        for act in (self._enforce, self._begin_steps, self._watch_database, _sweep_store):
+        for act in (self._enforce, self._begin_steps, self._watch_database, self._count, _sweep_store):
             try:
                 act()
             except Exception:
@@ -125,6 +129,9 @@ class Supervisor:
         look = self._running.get("policy")
         is_stuck = look is not None and not look.done() and time.monotonic() - self._policy_began > rounds.PATIENCE
         self._rounds.watch(policy_is_away=self._policy_failed or is_stuck)
+
+    def _count(self) -> None:
+        self._counting.look(database_is_away=self._rounds.is_away)
 
     async def _pause(self) -> None:
         settings = get_settings()

@@ -1,7 +1,7 @@
 """The example's settings: a laptop by default, a server through the environment.
 
-`DJANGO_DEBUG=0`, `DJANGO_SECRET_KEY`, `DJANGO_ALLOWED_HOSTS` (comma separated), `DATABASE_URL`, `REDIS_URL`, and
-`TRUSTED_PROXIES` (comma separated networks) when a proxy ends TLS.
+`DJANGO_DEBUG=0`, `DJANGO_SECRET_KEY`, `DJANGO_ALLOWED_HOSTS` (comma separated), `DATABASE_URL`, `REDIS_URL`,
+`AUDIT_KEY`, and `TRUSTED_PROXIES` (comma separated networks) when a proxy ends TLS.
 """
 
 import os
@@ -33,6 +33,8 @@ INSTALLED_APPS = [
 CHANNELS_SECURE: dict[str, Any] = {
     # `hello` tells the page that it was really let in: a refused browser sees its socket open first, too.
     "SEND_HELLO": True,
+    # Without one, whoever can change the database can change the audit trail unseen.
+    "AUDIT_KEY": os.environ.get("AUDIT_KEY"),
 }
 # The package's records are named after what happened; who and why stand in their attributes.
 LOGGING = {

@@ -26,6 +26,8 @@ SECTIONS = {
     "tickets": "tickets",
     "presence": "presence",
     "supervisor": "rounds",
+    "audit": "audit",
+    "audit_admin": "audit_admin",
 }
 
 

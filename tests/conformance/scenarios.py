@@ -301,6 +301,40 @@ scenario(
     "live/test_presence", "a_stopped_process_leaves_nothing_behind",
 )  # fmt: skip
 scenario(
+    "spool-full", 93, "the disk of the spool is full, and there is room again",
+    "said once; counted all the same; written when there is room; no socket affected", IN_PROCESS, "audit/test_spool",
+    "a_full_disk_is_told_once_and_takes_nobody_down", "what_a_full_disk_did_not_take_is_written_when_there_is_room",
+)  # fmt: skip
+scenario(
+    "audit-flood", 96, "floods of any shape, from few keys and from many", "at most 20 rows per key and 600 in all a minute; exact sums",
+    "as a model", "audit/test_volume", "the_first_twenty_of_a_key_are_rows_of_their_own_and_the_rest_is_one",
+    "a_minute_has_six_hundred_rows_and_one_per_kind_and_reason", "counts_are_exact_for_every_schedule",
+)  # fmt: skip
+scenario(
+    "ended-under-load", (97, 98), "SIGTERM, SIGINT, and SIGKILL with a spool, while clients connect, talk, are refused and stay",
+    "what clients saw is in the trail, once; each connection begins once and ends once; the chain verifies", EACH,
+    "live/test_faults", "what_clients_saw_of_a_server_that_ends_is_in_the_trail_once",
+)  # fmt: skip
+scenario(
+    "spool-adopted", 98, "a process is killed and leaves a spool; several others, or the next one that starts, find it",
+    "each event is stored once; audit.recovered says how many", IN_PROCESS, "audit/test_spool",
+    "a_killed_process_loses_nothing_and_another_stores_it_once", "several_who_look_at_once_store_each_event_once",
+    "a_server_that_starts_takes_over_before_anybody_connects",
+)  # fmt: skip
+scenario(
+    "trail-altered", 99, "rows are edited, deleted, moved, made up, sealed without the key, or cut off at the end, by SQL",
+    "the first one that is wrong is named; a cut tail with a head that was kept elsewhere", IN_PROCESS,
+    "attacks/test_trails_altered", "an_edited_column_is_found", "deleted_rows_are_found",
+    "swapped_rows_are_found_and_where_they_belong", "an_inserted_row_is_found",
+    "a_row_sealed_without_the_key_is_found_also_behind_a_head",
+    "a_cut_tail_whose_head_was_put_back_is_found_only_with_a_head_that_was_kept",
+)  # fmt: skip
+scenario(
+    "export-audited", 100, "the trail is exported, or cannot note that it is", "an event first, or no export", IN_PROCESS,
+    "test_audit_admin", "an_export_is_in_the_trail_before_its_first_row_is_sent", "what_cannot_be_noted_is_not_exported",
+    "exporting_needs_its_permission_and_that_of_reading",
+)  # fmt: skip
+scenario(
     "audit-read-only", 100, "an administrator who adds, changes or deletes events; staff without permission",
     "403; nothing changes", IN_PROCESS, "test_admin",
     "nobody_may_add_change_or_delete_an_event", "reading_the_trail_needs_its_permission",

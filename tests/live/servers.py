@@ -154,8 +154,12 @@ class ServerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for server in self.servers:
-            server.stop()
+        self.stop()
+
+    def stop(self) -> None:
+        """End all of them; whoever asks for one again gets a new one."""
+        while self.servers:
+            self.servers.pop().stop()
 
     def start(self, kind: ServerKind, app: str = APP, **options: Any) -> LiveServer:
         """Start a server; the options are those of `start_server`."""

@@ -3,13 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from channels_secure import blocklist
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import add_selectors, find_user, seconds_of
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Block a user, an address or a network; their open sockets are closed within a second."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -2,12 +2,14 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from channels_secure.management.output import listing
 from channels_secure.management.selectors import find_user
 from channels_secure.models import LiveConnection
 from channels_secure.policy.addresses import IPNetwork, network_for, parse_address
@@ -33,15 +35,20 @@ class Command(BaseCommand):
         if options["count"]:
             self.stdout.write(str(sum(1 for _ in found)))
             return
-        if not options["json"]:
+        # Closed here: what a reader who has left did not want still holds the database's cursor.
+        with listing(self.stdout), closing(found):
+            self._list(found, as_json=options["json"])
+
+    def _list(self, found: Iterator[LiveConnection], *, as_json: bool) -> None:
+        if not as_json:
             self.stdout.write("\t".join(COLUMNS))
         for connection in found:
             row = _row(connection)
             # Names and paths were made plain text before they were stored: no tab, no line break, no escape sequence.
-            self.stdout.write(json.dumps(row) if options["json"] else "\t".join(value or "-" for value in row.values()))
+            self.stdout.write(json.dumps(row) if as_json else "\t".join(value or "-" for value in row.values()))
 
 
-def _find(*, user: str | None, ip: str | None, path: str | None) -> Iterator[LiveConnection]:
+def _find(*, user: str | None, ip: str | None, path: str | None) -> Generator[LiveConnection]:
     rows = LiveConnection.objects.live().select_related("process")
     if user is not None:
         rows = rows.filter(user=find_user(user))

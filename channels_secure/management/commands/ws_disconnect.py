@@ -3,14 +3,15 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from channels_secure.connections import disconnect
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import find_user, read_secret
 from channels_secure.supervisor import push
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "End the sockets that are open now; whoever may connect may come back. To keep somebody out use ws_block."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -4,14 +4,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from channels_secure import revocation
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import find_user, read_secret
 from channels_secure.supervisor import push
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Revoke an access token, or all that a user has been given until now; their sockets end within a second."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

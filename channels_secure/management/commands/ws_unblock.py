@@ -3,13 +3,14 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from channels_secure import blocklist
+from channels_secure.management.operators import OperatorCommand
 from channels_secure.management.selectors import add_selectors, find_user
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Lift every active block of a user, or of exactly this address or network."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
