@@ -22,3 +22,11 @@ def tests(session: nox.Session) -> None:
         env={"DJANGO_SETTINGS_MODULE": "tests.settings"},
     )  # fmt: skip
     session.run("python", "scripts/run_tests.py", *(session.posargs or ["-m", "not browser"]))
+    session.run("python", "scripts/run_tests.py", "--ds", "tests.unfold_settings", "tests/admin/test_pages.py")
+
+
+@nox.session(python="3.13")
+def browser(session: nox.Session) -> None:
+    """Look at the operator's pages with the newest Django, stock and under django-unfold, in Chromium."""
+    session.install("-e", ".[dev,browser]", f"django~={DJANGO_FOR['3.13']}.0")
+    session.run("python", "scripts/run_tests.py", *(session.posargs or ["-m", "browser", "tests/browser"]))

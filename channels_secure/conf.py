@@ -81,6 +81,7 @@ KEYS: Mapping[str, Key] = {
     "ERROR_BUDGET": Key("20/m", read.optional(Rate.parse)),
     "AUTO_BLOCK_AFTER": Key("100/h", read.optional(Rate.parse)),
     "AUTO_BLOCK_DURATIONS": Key([3600, 14400, 86400], read.durations),
+    "BLOCK_CONFIRM_SHARE": Key(0.1, read.share),
     "MODE": Key("enforce", read.choice("enforce", "report")),
     "REJECTION": Key("auto", read.choice("auto", "http")),
     "CLOSE_CODES": Key({}, read.close_codes),
@@ -137,6 +138,7 @@ class Settings:
     error_budget: Rate | None
     auto_block_after: Rate | None
     auto_block_durations: tuple[float, ...]
+    block_confirm_share: float
     mode: str
     rejection: str
     close_codes: Mapping[str, int]
@@ -243,8 +245,4 @@ def get_settings() -> Settings:
     return Settings(**values)
 
 
-def _forget(**_: Any) -> None:
-    get_settings.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="channels_secure.conf")
+setting_changed.connect(lambda **_: get_settings.cache_clear(), weak=False, dispatch_uid="channels_secure.conf")

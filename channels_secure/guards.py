@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from django.conf import settings as django_settings
 
@@ -144,7 +145,7 @@ DEFAULT_GUARDS: tuple[Guard, ...] = (
 
 def hidden(denial: Denial) -> Denial:
     """The same refusal, never told by an accepted socket."""
-    return Denial(reason=denial.reason, detail=denial.detail, retry_after=denial.retry_after, visible=False)
+    return replace(denial, visible=False)
 
 
 async def admit(

@@ -92,6 +92,12 @@ def seconds(value: Any) -> float:
     return float(value)
 
 
+def share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"must be a number from 0 to 1, not {value!r}")
+    return float(value)
+
+
 def durations(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError(f"must be a list of at least one number of seconds, not {value!r}")

@@ -25,7 +25,7 @@ from channels_secure.auth.http import identify
 from channels_secure.auth.issuing import checked_path, issue_for
 from channels_secure.blocklist.changes import Subject
 from channels_secure.conf import get_settings
-from channels_secure.connections.events import CREDENTIAL_REASONS
+from channels_secure.connections.events import CREDENTIAL_REASONS, cause_of
 from channels_secure.exceptions import Unavailable
 from channels_secure.models import AuditEvent, Block
 from channels_secure.policy.addresses import resolve_client
@@ -90,11 +90,11 @@ def standing(identity: Identity) -> Denial | None:
     if is_stored(identity):
         return Denial(reason=Reason.INVALID_CREDENTIALS, detail="token_revoked")
     blocks = Subject(user=identity.user).blocks(router.db_for_write(Block))
-    ends = [None if block.expires_at is None else block.expires_at.timestamp() for block in blocks]
-    if not ends:
-        return None
-    longest = None if None in ends else max(end for end in ends if end is not None)
-    return blocklist.denial(blocklist.Hit(subject="user", expires_at=longest), time.time())
+    hit = blocklist.longest(
+        blocklist.Hit(subject="user", expires_at=None if ends is None else ends.timestamp(), block=key)
+        for key, ends in blocks.values_list("pk", "expires_at")
+    )
+    return None if hit is None else blocklist.denial(hit, time.time())
 
 
 def _over_rate(request: HttpRequest, identity: Identity) -> Denial | None:
@@ -155,7 +155,7 @@ def record_refusal(request: HttpRequest, denial: Denial, user: Any, at: str) -> 
     """Into the audit trail, whose volume is bounded; written now and then here, where no supervisor may run."""
     global _flushed_at
     kind = "credentials.failed" if denial.reason in CREDENTIAL_REASONS else "handshake.denied"
-    audit.record(kind, denial.reason, **_facts(request, user), detail={"detail": denial.detail, "at": at})
+    audit.record(kind, denial.reason, **_facts(request, user), detail={**cause_of(denial), "at": at})
     now = time.monotonic()
     if now - _flushed_at >= get_settings().audit_flush_interval:
         _flushed_at = now

@@ -5,15 +5,21 @@ second can fail a test whose subject works. What fails twice has failed. What pa
 very end: it is a test to mend, for a test that depends on the machine says less than it should.
 """
 
+import os
+import signal
 import subprocess
 import sys
 
-PYTEST = [sys.executable, "-m", "pytest"]
+# Two runs may be under way, one for each database, and each has to know what failed in itself.
+CACHE = f"cache_dir=.pytest_cache/{os.environ.get('DATABASE', 'any')}-{sys.version_info.minor}"
+PYTEST = [sys.executable, "-m", "pytest", "-o", CACHE]
 AGAIN = ["--last-failed", "--last-failed-no-failures=none", "-rA"]
 TESTS_FAILED = 1  # pytest's exit codes: 2 and above are interruptions, errors of pytest itself, and nothing to run
 
 
 def main(arguments: list[str]) -> int:
+    # A shell's background job ignores Ctrl-C, and so would the servers that tests end by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = subprocess.call([*PYTEST, *arguments])
     if code != TESTS_FAILED:
         return code

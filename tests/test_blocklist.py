@@ -335,8 +335,9 @@ def moment(unix: float) -> datetime:
     return datetime.fromtimestamp(unix, UTC)
 
 
-def snapshot_of(*entries: Entry) -> blocklist.Snapshot:
-    return build(1, entries, 0.0)
+def snapshot_of(*entries: tuple[Any, ...]) -> blocklist.Snapshot:
+    """A snapshot of blocks whose primary keys count from 1."""
+    return build(1, [(key, *entry) for key, entry in enumerate(entries, 1)], 0.0)
 
 
 def test_of_several_blocks_of_a_user_the_longest_counts() -> None:
@@ -345,7 +346,7 @@ def test_of_several_blocks_of_a_user_the_longest_counts() -> None:
     )
     hit = snapshot.for_user(7, 250.0)
     assert hit is not None
-    assert hit.expires_at == 300.0
+    assert (hit.expires_at, hit.block) == (300.0, 2)
     assert snapshot.for_user("7", 250.0) == hit
     assert snapshot.for_user(8, 50.0) is None
     assert snapshot.for_user(9, 0.0) is None
@@ -366,7 +367,7 @@ def test_an_address_is_found_in_the_network_that_lasts_longest() -> None:
     inside, beside, six = map(ip_address, ("203.0.113.7", "203.0.114.7", "2001:db8::99"))
     hit = snapshot.for_address(inside, 200.0)
     assert hit is not None
-    assert hit.expires_at == 500.0
+    assert (hit.expires_at, hit.block) == (500.0, 1)
     assert snapshot.for_address(inside, 500.0) is None
     assert snapshot.for_address(beside, 0.0) is None
     for_ever = snapshot.for_address(six, 1e12)
@@ -382,8 +383,10 @@ def test_the_refusal_says_how_long_to_wait() -> None:
 
 
 ends = st.none() | st.integers(1, 100).map(lambda number: moment(number * 10.0))
-users = st.tuples(st.integers(1, 5), st.none(), ends)
+keys = st.integers(1)
+users = st.tuples(keys, st.integers(1, 5), st.none(), ends)
 networks = st.tuples(
+    keys,
     st.none(),
     st.builds(
         lambda number, length: str(ip_network((0xC6336400 + number, length), strict=False)),
@@ -406,8 +409,8 @@ def longest(found: list[datetime | None], now: float) -> tuple[bool, float | Non
 def test_the_snapshot_agrees_with_looking_at_every_row(entries: list[Entry], pk: int, host: int, now: float) -> None:
     snapshot = build(1, entries, 0.0)
     address = ip_address(0xC6336400 + host)
-    by_user = longest([end for user_id, _, end in entries if user_id == pk], now)
-    by_network = longest([end for _, text, end in entries if text is not None and address in ip_network(text)], now)
+    by_user = longest([end for _, user_id, _, end in entries if user_id == pk], now)
+    by_network = longest([end for _, _, text, end in entries if text is not None and address in ip_network(text)], now)
     for hit, (applies, until) in (
         (snapshot.for_user(pk, now), by_user),
         (snapshot.for_address(address, now), by_network),

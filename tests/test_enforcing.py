@@ -16,7 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from channels_secure.auth.base import Identity, digest_of
-from channels_secure.blocklist import Snapshot, revoked, snapshot
+from channels_secure.blocklist import Hit, Snapshot, revoked, snapshot
 from channels_secure.blocklist.revoked import NOTHING, Look, Revoked
 from channels_secure.connections import Connection, Registry
 from channels_secure.models import RECHECK
@@ -65,7 +65,7 @@ class World:
         now = time.monotonic()
         look = Look(ended=now, known_at=now, offset=time.time() - now)
         self.revoked = revoked.build(self.rows.values(), self.revoked, look)
-        entries = [(each, None, None) if isinstance(each, int) else (None, each, None) for each in blocked]
+        entries = [(1, each, None, None) if isinstance(each, int) else (1, None, each, None) for each in blocked]
         return snapshot.build(self.version, entries, now, self.revoked)
 
     def meet(self, *blocked: str | int) -> None:
@@ -347,10 +347,12 @@ async def test_a_change_of_before_does_not_concern_who_comes_in_a_pause(world: W
 
 async def test_a_block_that_lasts_longer_is_a_new_one(world: World) -> None:
     """Who came back when the last one had expired is out again."""
-    over = replace(world.snapshot(), users={"7": time.time() - 1}, blocks="over")
+    over = replace(world.snapshot(), users={"7": Hit(subject="user", expires_at=time.time() - 1)}, blocks="over")
     world.enforcement.meet(over)
     victim = world.join(user=7)
-    world.enforcement.meet(replace(over, users={"7": time.time() + 60}, blocks="longer"))
+    world.enforcement.meet(
+        replace(over, users={"7": Hit(subject="user", expires_at=time.time() + 60)}, blocks="longer")
+    )
     assert victim.ended
 
 

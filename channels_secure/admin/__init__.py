@@ -2,5 +2,6 @@
 
 from channels_secure.admin.blocks import BlockAdmin
 from channels_secure.admin.events import AuditEventAdmin
+from channels_secure.admin.live import LiveConnectionAdmin
 
-__all__ = ["AuditEventAdmin", "BlockAdmin"]
+__all__ = ["AuditEventAdmin", "BlockAdmin", "LiveConnectionAdmin"]

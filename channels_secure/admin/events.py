@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -12,19 +11,24 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from channels_secure.admin import buttons
 from channels_secure.admin.base import ModelAdmin as Base
+from channels_secure.admin.cells import stacked, to_the_second
+from channels_secure.admin.dashboard import DashboardMixin
+from channels_secure.admin.event_page import context_of
 from channels_secure.admin.exports import export
-from channels_secure.admin.filters import PeriodFilter, ReasonFilter
+from channels_secure.admin.filters import BlockedFilter, KindFilter, ReasonFilter
+from channels_secure.admin.networks import network_in
 from channels_secure.admin.operators import acting, may_block, may_export
 from channels_secure.admin.paging import TrailChangeList, TrailPaginator
+from channels_secure.admin.proof import chain_now
 from channels_secure.admin.standing import Standing, standing_of
 from channels_secure.audit.finding import search
-from channels_secure.models import AuditEvent, Block, checked_network
+from channels_secure.models import AuditEvent, Block
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[AuditEvent]
@@ -35,6 +39,7 @@ else:
 STANDING = "channels_secure_standing"
 MAY_VIEW = "channels_secure_may_view_blocks"
 ADD_PAGE = "channels_secure_add_page"
+HERE = "channels_secure_here"
 # `get_kind_display()` makes this table anew for each row.
 LABELS: dict[str, Any] = dict(AuditEvent.Kind.choices)
 COLUMNS = ("first_time", "what", "who", "path", "count")
@@ -52,20 +57,25 @@ FIELDS = (
 )
 # What an address of the list may ask for: each has an index.
 LOOKUPS = frozenset(
-    {"period", "reason", "kind", "kind__exact", "ip", "username", "connection_id", "user", "user_id", "user__id__exact"}
+    {
+        *("period", "from", "to", "blocked", "reason", "kind", "kind__exact"),
+        *("ip", "username", "connection_id", "user", "user_id", "user__id__exact"),
+    }
 )
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ModelAdmin):
+class AuditEventAdmin(DashboardMixin, ModelAdmin):
     """Lists by time; every text is shown as text."""
 
-    list_filter = (PeriodFilter, "kind", ReasonFilter)
+    list_filter = (BlockedFilter, KindFilter, ReasonFilter)
     paginator = TrailPaginator
     sortable_by = ("first_time",)
     # Any value here shows the search box; `get_search_results` does the searching.
     search_fields = ("username",)
-    search_help_text = _("A username or an address, exactly, or the beginning of a connection's id")
+    search_help_text = _(
+        "A username or an address, exactly; a network, as 203.0.113.0/24; or the beginning of a connection's id"
+    )
     ordering = ("-created_at", "-id")
     list_per_page = 50
     show_full_result_count = False
@@ -88,7 +98,7 @@ class AuditEventAdmin(ModelAdmin):
         return (*COLUMNS, "block_links") if may_block(request) else COLUMNS
 
     def get_fields(self, request: HttpRequest, obj: AuditEvent | None = None) -> tuple[Any, ...]:
-        return (*FIELDS, "block_links") if may_block(request) else FIELDS
+        return FIELDS
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return TrailChangeList
@@ -106,10 +116,24 @@ class AuditEventAdmin(ModelAdmin):
         return export(self, request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        shown = {"title": _("Audit events"), **(extra_context or {}), "chain": chain_now()}
         if may_export(request):
-            page = reverse("admin:channels_secure_auditevent_export", current_app=self.admin_site.name)
-            extra_context = {**(extra_context or {}), "export_page": page}
-        return super().changelist_view(request, extra_context)
+            shown["export_page"] = reverse("admin:channels_secure_auditevent_export", current_app=self.admin_site.name)
+        return super().changelist_view(request, shown)
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: AuditEvent | None = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            found = context_of(obj, self.admin_site, request, vars(obj).get(STANDING))
+            context.update(found, here=request.get_full_path(), title=_("Audit event"))
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         page = super().get_changelist_instance(request)
@@ -125,76 +149,68 @@ class AuditEventAdmin(ModelAdmin):
         if not may_block(request):
             return
         may_view = request.user.has_perm("channels_secure.view_block")
-        add_page = reverse("admin:channels_secure_block_add", current_app=self.admin_site.name)
-        found = standing_of(events)
+        # A site of the project's own need not have the blocks.
+        add_page = buttons.page(self.admin_site, "block_add")
+        found, here = standing_of(events), request.get_full_path()
         for event in events:
-            vars(event).update({STANDING: found[event.pk], MAY_VIEW: may_view, ADD_PAGE: add_page})
+            vars(event).update({STANDING: found[event.pk], MAY_VIEW: may_view, ADD_PAGE: add_page, HERE: here})
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
     ) -> tuple[QuerySet[AuditEvent], bool]:
-        return search(queryset, search_term), False
+        # Networks are left to the list, which knows from where on to look.
+        return queryset if _names_network(search_term) else search(queryset, search_term), False
 
     @admin.display(description=_("time"), ordering="created_at")
     def first_time(self, event: AuditEvent) -> SafeString:
-        return _to_the_second(event.created_at)
+        return to_the_second(event.created_at)
 
     @admin.display(description=_("last time"))
     def last_time(self, event: AuditEvent) -> SafeString:
-        return _to_the_second(event.last_at)
+        return to_the_second(event.last_at)
 
     @admin.display(description=_("event"))
     def what(self, event: AuditEvent) -> SafeString:
-        return _stacked(LABELS.get(event.kind, event.kind), event.reason)
+        return stacked(LABELS.get(event.kind, event.kind), event.reason)
 
     @admin.display(description=_("client"))
     def who(self, event: AuditEvent) -> SafeString:
-        return _stacked(event.username, event.ip)
+        return stacked(event.username, event.ip)
 
     @admin.display(description=_("detail"))
     def detail_text(self, event: AuditEvent) -> SafeString:
-        return format_html('<pre class="cs-detail">{}</pre>', json.dumps(event.detail, indent=2, ensure_ascii=False))
+        text = json.dumps(event.detail, indent=2, ensure_ascii=False)
+        return format_html('<pre class="cs-detail" dir="ltr">{}</pre>', text)
 
     @admin.display(description=_("block"))
     def block_links(self, event: AuditEvent) -> SafeString:
         """Links to the form that blocks, filled in; to the block itself where there is one already."""
         standing: Standing = vars(event)[STANDING]
-        shown = []
+        shown, has_form = [], bool(vars(event)[ADD_PAGE])
         if standing.user is not None:
             shown.append(self._state(event, standing.user, _("User blocked")))
-        elif event.user_id is not None:
+        elif event.user_id is not None and has_form:
             shown.append(_link(event, {"user": event.user_id}, _("Block user")))
         if standing.network is not None:
             shown.append(self._state(event, standing.network, _("Address blocked")))
-        elif _can_be_blocked(event.ip):
+        elif has_form and buttons.can_be_blocked(event.ip):
             shown.append(_link(event, {"network": event.ip}, _("Block address")))
         return format_html_join(" ", "{}", ((part,) for part in shown))
 
     def _state(self, event: AuditEvent, block: Block, label: Any) -> SafeString:
-        if not vars(event)[MAY_VIEW]:
+        page = buttons.page(self.admin_site, "block_change", block.pk) if vars(event)[MAY_VIEW] else ""
+        if not page:
             return format_html('<span class="cs-block cs-active">{}</span>', label)
-        page = reverse("admin:channels_secure_block_change", args=[block.pk], current_app=self.admin_site.name)
         return format_html('<a class="cs-block cs-active" href="{}">{}</a>', page, label)
 
 
 def _link(event: AuditEvent, fields: dict[str, Any], label: Any) -> SafeString:
-    return format_html('<a class="cs-block" href="{}?{}">{}</a>', vars(event)[ADD_PAGE], urlencode(fields), label)
+    asked = urlencode({**fields, "next": vars(event)[HERE]})
+    return format_html('<a class="cs-block" href="{}?{}">{}</a>', vars(event)[ADD_PAGE], asked, label)
 
 
-def _stacked(*lines: str) -> SafeString:
-    return format_html_join("", '<div class="cs-line">{}</div>', ((line,) for line in lines if line))
-
-
-def _to_the_second(moment: datetime) -> SafeString:
-    local = moment if timezone.is_naive(moment) else timezone.localtime(moment)
-    # The date does not break at its hyphens; between date and time is where a narrow column may.
-    parts = ((f"{local:%Y-%m-%d}",), (f"{local:%H:%M:%S}",))
-    return format_html_join(" ", '<span class="cs-time">{}</span>', parts)
-
-
-def _can_be_blocked(ip: str) -> bool:
+def _names_network(term: str) -> bool:
     try:
-        checked_network(ip)
+        return network_in(term) is not None
     except ValueError:
-        return False
-    return True
+        return True

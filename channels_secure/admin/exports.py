@@ -26,13 +26,16 @@ def export(admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponseBase:
     if not (admin.has_view_permission(request) and may_export(request)):
         raise PermissionDenied
     try:
-        chosen, shape = admin.get_changelist_instance(request), Format(request.POST.get("format", ""))
+        chosen: Any = admin.get_changelist_instance(request)
+        shape = Format(request.POST.get("format", ""))
     except (IncorrectLookupParameters, ValueError):
         return HttpResponseBadRequest("This cannot be exported.", content_type="text/plain")
+    if chosen.faults:
+        return HttpResponseBadRequest("\n".join(chosen.faults), content_type="text/plain; charset=utf-8")
     begun = exporting.begin(
         chosen.queryset,
         shape,
-        filters=dict(request.GET.items()),
+        filters=_filters(request, chosen),
         user=request.user,
         actor=request.user.get_username(),
         ip=client_address(request),
@@ -50,3 +53,9 @@ def export(admin: "ModelAdmin[Any]", request: HttpRequest) -> HttpResponseBase:
             "Cache-Control": "no-store",
         },
     )
+
+
+def _filters(request: HttpRequest, chosen: Any) -> dict[str, str]:
+    """How the rows were chosen, for the trail; and how far back it was looked, where older rows were not."""
+    asked = {name: value for name, value in request.GET.items() if isinstance(value, str)}
+    return {**asked, "looked_until": chosen.horizon[0].isoformat()} if chosen.horizon else asked

@@ -32,12 +32,14 @@ class Fault:
     Args:
         position: the place in the chain that it is about.
         event: the primary key of the row that stands there, if one does.
+        words: what the message says of that row, as the catalogues of translations have it.
     """
 
     what: Wrong
     message: str
     position: int | None = None
     event: int | None = None
+    words: str = ""
 
 
 def missing(first: int, last: int) -> Fault:
@@ -49,4 +51,5 @@ def fault(what: Wrong, row: Placed, words: str) -> Fault:
     # SQLite stores a text for a place, too.
     position = row.position if isinstance(row.position, int) else None
     where = "The row" if position is None else f"Row {position}"
-    return Fault(what=what, message=f"{where} (id {row.id}) {words}", position=position, event=row.id)
+    message = f"{where} (id {row.id}) {words}"
+    return Fault(what=what, message=message, position=position, event=row.id, words=words)

@@ -64,8 +64,10 @@ def _is_key(text: str) -> bool:
 
 def _of_address(text: str) -> list[Q]:
     address = parse_address(text)
-    # Rows that sum up an IPv6 client's events carry its network.
-    texts = [text] if address is None else [str(address), bucket(address, get_settings().ipv6_prefix)]
+    if address is None:
+        return [Q(ip=text)]
+    # Rows that sum up an IPv6 client's events carry its network, and those of a block the network that it blocks.
+    texts = str(address), bucket(address, get_settings().ipv6_prefix), f"{address}/{address.max_prefixlen}"
     return [Q(ip=each) for each in dict.fromkeys(texts)]
 
 

@@ -9,7 +9,7 @@ from channels_secure.blocklist.automatic import ablock_automatically, next_durat
 from channels_secure.blocklist.changes import ablock, aunblock, block, lift, unblock
 from channels_secure.blocklist.in_force import age, current, refresh
 from channels_secure.blocklist.revoked import Change, Revoked
-from channels_secure.blocklist.snapshot import Hit, Snapshot, denial
+from channels_secure.blocklist.snapshot import Hit, Snapshot, denial, longest
 
 __all__ = [
     "Change",
@@ -24,6 +24,7 @@ __all__ = [
     "current",
     "denial",
     "lift",
+    "longest",
     "next_duration",
     "refresh",
     "reset",

@@ -138,7 +138,7 @@ def _read(earlier: Snapshot | None, checked_at: float, full: bool) -> Snapshot |
     if is_known and not full:
         return None
     active = Block.objects.using(using).active().order_by()
-    entries = active.values_list("user_id", "network", "expires_at")
+    entries = active.values_list("pk", "user_id", "network", "expires_at")
     # What SQL wrote without counting a version may have been there since the last reading.
     known_at = earlier.loaded_at if earlier is not None and is_known else checked_at
     before = NOTHING if earlier is None else earlier.revoked

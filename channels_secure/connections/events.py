@@ -37,7 +37,7 @@ def record_end(connection: Connection) -> None:
     if connection.conduct.unrecorded:
         throttled(connection)
     denial = connection.denial
-    detail = {"detail": denial.detail} if denial is not None and denial.detail else {}
+    detail = {} if denial is None else cause_of(denial)
     if connection.accepted or connection.beginning_recorded:
         _record(connection, "connection.closed", "" if denial is None else denial.reason, _course(connection) | detail)
     elif denial is not None:
@@ -123,6 +123,12 @@ async def _strike(connection: Connection, key: str, rate: Rate) -> None:
     user = connection.user if connection.user_key is not None else None
     address = None if user is not None else connection.handshake.address
     await blocklist.ablock_automatically(user=user, address=address, reason="too many violations")
+
+
+def cause_of(denial: Denial) -> dict[str, Any]:
+    """What the trail is told of a refusal beyond its reason."""
+    detail: dict[str, Any] = {"detail": denial.detail} if denial.detail else {}
+    return detail if denial.block is None else {**detail, "block": denial.block}
 
 
 def _initiator(connection: Connection) -> str:

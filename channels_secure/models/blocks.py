@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from channels_secure.conf import get_settings
 from channels_secure.models.fields import SHORT_LENGTH, TEXT_LENGTH
 from channels_secure.models.version import policy_change
+from channels_secure.models.words import in_words
 from channels_secure.policy.addresses import IPAddress, IPNetwork, network_for, refuse_dangerous
 
 
@@ -118,7 +119,7 @@ class Block(models.Model):
             try:
                 self.network = checked_network(self.network)
             except ValueError as error:
-                raise ValidationError({"network": str(error)}) from error
+                raise ValidationError({"network": in_words(error)}) from error
 
     @property
     def subject(self) -> str:

@@ -64,31 +64,44 @@ def bucket(address: IPAddress, ipv6_prefix: int) -> str:
     return f"{IPv6Address(int(address) >> shift << shift)}/{ipv6_prefix}"
 
 
+class NetworkError(ValueError):
+    """A network that an operator cannot mean; `template` and `facts` are for who says it in another language."""
+
+    def __init__(self, template: str, **facts: object) -> None:
+        super().__init__(template % facts)
+        self.template, self.facts = template, facts
+
+
 def network_for(text: str, ipv6_prefix: int) -> IPNetwork:
     """The network that an operator means: bare IPv4 is its /32, bare IPv6 its /`ipv6_prefix`; ValueError for others."""
     base, slash, length = text.strip().partition("/")
     address = parse_address(base)
     if address is None or (slash and not _PREFIX.fullmatch(length)):
         shown = text[:MAX_ADDRESS_TEXT]
-        raise ValueError(f"{shown!r} is not an IP address or network such as 192.0.2.1 or 2001:db8::/64")
+        raise NetworkError(
+            "%(text)s is not an IP address or network such as 192.0.2.1 or 2001:db8::/64", text=repr(shown)
+        )
     bits = address.max_prefixlen
     if not slash:
         return ip_network((address.packed, ipv6_prefix if bits == 128 else 32), strict=False)
     # ::ffff:192.0.2.0/120 is 192.0.2.0/24: clients are looked up by their IPv4 address.
     prefix = int(length) - (96 if bits == 32 and ":" in base else 0)
     if not 0 <= prefix <= bits:
-        raise ValueError(f"/{length} is not a prefix length of {base}")
+        raise NetworkError("/%(length)s is not a prefix length of %(address)s", length=length, address=base)
     return ip_network((address.packed, prefix), strict=False)
 
 
 def refuse_dangerous(network: IPNetwork, trusted: NetworkSet) -> None:
     """Raise ValueError, in words fit for a form, for a block that would lock out everyone."""
     if network.prefixlen < MIN_PREFIX[network.version]:
-        raise ValueError(f"{network} is too wide: block at most a /{MIN_PREFIX[network.version]} at once")
+        limit = MIN_PREFIX[network.version]
+        raise NetworkError("%(network)s is too wide: block at most a /%(limit)d at once", network=network, limit=limit)
     if LOOPBACK.overlaps(network):
-        raise ValueError(f"{network} covers loopback addresses, this machine's own")
+        raise NetworkError("%(network)s covers loopback addresses, this machine's own", network=network)
     if trusted.overlaps(network):
-        raise ValueError(f"{network} covers a trusted proxy, so every client behind it would be blocked")
+        raise NetworkError(
+            "%(network)s covers a trusted proxy, so every client behind it would be blocked", network=network
+        )
 
 
 def is_never_blocked_automatically(address: IPAddress, trusted: NetworkSet) -> bool:

@@ -133,6 +133,7 @@ class Denial:
         errors: what was wrong with the message's fields.
         visible: False for refusals that a browser is never told by an accepted socket (Origin, wss, floods).
         ambient: the credential that failed came with a cookie, which the browser adds by itself.
+        block: the primary key of the block that refuses, for the audit trail.
     """
 
     reason: Reason
@@ -142,6 +143,7 @@ class Denial:
     errors: tuple[FieldError, ...] = ()
     visible: bool = True
     ambient: bool = False
+    block: int | None = None
 
     @property
     def rule(self) -> Rule:
@@ -151,7 +153,8 @@ class Denial:
     def wait(self) -> float | None:
         """Seconds for `retry_after` and `Retry-After`, or None where waiting changes nothing."""
         if self.retry_after is not None:
-            return round(self.retry_after, 3)
+            # Never 0, which a client would take for "at once".
+            return max(round(self.retry_after, 3), 0.001)
         return DEFAULT_RETRY_AFTER if self.rule.reconnect == "later" else None
 
     @property

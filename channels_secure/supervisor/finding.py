@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from channels_secure.blocklist import Snapshot
+from channels_secure.blocklist import Hit, Snapshot
 from channels_secure.blocklist.revoked import Change, Kind
 from channels_secure.connections import Registry
 from channels_secure.connections.connection import Connection
@@ -15,7 +15,7 @@ Concerned = tuple[Connection, Change]
 
 def newly_blocked(connections: Registry, snapshot: Snapshot, before: Snapshot | None) -> list[str]:
     """The users with open sockets whose block an earlier snapshot had not, or not until the same time."""
-    known: Mapping[str, float | None] = {} if before is None else before.users
+    known: Mapping[str, Hit] = {} if before is None else before.users
     present = snapshot.users.keys() & connections.by_user.keys()
     return [key for key in present if key not in known or known[key] != snapshot.users[key]]
 

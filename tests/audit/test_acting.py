@@ -48,8 +48,8 @@ def acted(kind: str) -> tuple[str, str]:
     return event.actor, event.actor_from
 
 
-def block(client: Client) -> None:
-    assert client.post(reverse("admin:channels_secure_block_add"), BLOCK).status_code == 302
+def block(client: Client, **typed: str) -> None:
+    assert client.post(reverse("admin:channels_secure_block_add"), BLOCK | typed).status_code == 302
 
 
 # In the admin ---------------------------------------------------------------------------------------------------------
@@ -64,7 +64,7 @@ def test_a_block_and_its_lifting_have_the_operators_address(operator: User) -> N
 
 def test_several_blocks_that_are_lifted_together_have_it_too(operator: User) -> None:
     made = blocklist.block(network="203.0.113.9")
-    fields = {"action": "lift_selected", "_selected_action": [made.pk]}
+    fields = {"action": "lift_selected", "_selected_action": [made.pk], "confirmed": "lift_selected"}
     client_of(operator).post(reverse("admin:channels_secure_block_changelist"), fields)
     assert acted("block.lifted") == ("operator", PROXY)
     assert acted("block.created") == ("", "")
@@ -88,7 +88,8 @@ def test_an_export_has_it(operator: User) -> None:
 def test_a_server_that_names_no_address_leaves_it_empty(operator: User) -> None:
     client = Client(REMOTE_ADDR="")
     client.force_login(operator)
-    block(client)
+    # Who may be among those that are blocked types which.
+    block(client, confirmation="203.0.113.9/32")
     assert acted("block.created") == ("operator", "")
 
 

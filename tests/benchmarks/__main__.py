@@ -28,6 +28,7 @@ SECTIONS = {
     "supervisor": "rounds",
     "audit": "audit",
     "audit_admin": "audit_admin",
+    "admin_pages": "admin_pages",
 }
 
 

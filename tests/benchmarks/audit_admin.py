@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -43,7 +44,8 @@ Figures: TypeAlias = dict[str, tuple[float, float]]
 
 def run(effort: Effort) -> Section:
     rows = effort.choose(ROWS, QUICK_ROWS)
-    found = {"SQLite": _on_sqlite(rows, effort), "PostgreSQL": _on_postgresql(rows, effort)}
+    command = ("tests.benchmarks.audit_admin", str(rows), str(effort.repeat(9, 5)))
+    found: dict[str, Figures] = {"SQLite": on_sqlite(*command), "PostgreSQL": on_postgresql(*command)}
     names = list(found["SQLite"])
     pages = [name for name in names if not name.startswith("export")]
     return Section(
@@ -75,13 +77,15 @@ def run(effort: Effort) -> Section:
     )
 
 
-def _on_sqlite(rows: int, effort: Effort) -> Figures:
+def on_sqlite(*command: str) -> Any:
+    """What a module measures in a process of its own, which is to fill an empty database."""
     with tempfile.TemporaryDirectory(prefix="channels-secure-bench-") as directory:
         name = str(Path(directory) / "trail.sqlite3")
-        return _child(rows, effort, DATABASE="sqlite", CHANNELS_SECURE_TEST_DATABASE_NAME=name)
+        return _child(command, DATABASE="sqlite", CHANNELS_SECURE_TEST_DATABASE_NAME=name)
 
 
-def _on_postgresql(rows: int, effort: Effort) -> Figures:
+def on_postgresql(*command: str) -> Any:
+    """The same on the other database."""
     import psycopg
 
     with services.postgresql() as url, psycopg.connect(url, autocommit=True) as connection:
@@ -89,19 +93,21 @@ def _on_postgresql(rows: int, effort: Effort) -> Figures:
         connection.execute(f"CREATE DATABASE {NAME}")
         try:
             where = {"CHANNELS_SECURE_TEST_DATABASE_URL": url, "CHANNELS_SECURE_TEST_DATABASE_NAME": NAME}
-            return _child(rows, effort, DATABASE="postgresql", **where)
+            return _child(command, DATABASE="postgresql", **where)
         finally:
             connection.execute(f"DROP DATABASE {NAME}")
 
 
-def _child(rows: int, effort: Effort, **environ: str) -> Figures:
-    command = [sys.executable, "-m", "tests.benchmarks.audit_admin", str(rows), str(effort.repeat(9, 5))]
+def _child(command: Sequence[str], **environ: str) -> Any:
     settings = {"DJANGO_SETTINGS_MODULE": "tests.settings", "CHANNELS_SECURE_TEST_SETTINGS": "{}"}
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **settings, **environ}, stdout=subprocess.PIPE, check=True
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, **settings, **environ},
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    measured: Figures = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 # In the process of one database --------------------------------------------------------------------------------------
@@ -122,8 +128,8 @@ def main() -> None:
     print(json.dumps(measure(options.rounds)))
 
 
-def fill(rows: int) -> None:
-    """Write the rows past the ORM, and the indexes after them, each of which saves minutes."""
+def fill(rows: int, newest: Iterable[dict[str, Any]] = ()) -> None:
+    """Write the rows, and some newer ones, past the ORM, and the indexes after them, each of which saves minutes."""
     from django.db import connection
 
     from channels_secure.models import AuditEvent
@@ -131,7 +137,7 @@ def fill(rows: int) -> None:
     with connection.schema_editor() as schema:
         for index in AuditEvent._meta.indexes:
             schema.remove_index(AuditEvent, index)
-    _copy(rows)
+    _copy(chain(events(rows), newest))
     with connection.schema_editor() as schema:
         for index in AuditEvent._meta.indexes:
             schema.add_index(AuditEvent, index)
@@ -141,7 +147,7 @@ def fill(rows: int) -> None:
             cursor.execute(f"VACUUM ANALYZE {AuditEvent._meta.db_table}")
 
 
-def _copy(rows: int) -> None:
+def _copy(events: Iterable[dict[str, Any]]) -> None:
     from django.db import connection, transaction
 
     from channels_secure.models import AuditEvent
@@ -149,18 +155,18 @@ def _copy(rows: int) -> None:
     columns = [field.column for field in AuditEvent._meta.concrete_fields if not field.primary_key]
     names = ", ".join(f'"{column}"' for column in columns)
     table = AuditEvent._meta.db_table
-    events = ([event[column] for column in columns] for event in _events(rows))
+    lines = ([event.get(column, "") for column in columns] for event in events)
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-                for event in events:
-                    copy.write_row(event)
+                for line in lines:
+                    copy.write_row(line)
         else:
             places = ", ".join(["%s"] * len(columns))
-            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", events)
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({places})", lines)
 
 
-def _events(rows: int) -> Iterator[dict[str, Any]]:
+def events(rows: int) -> Iterator[dict[str, Any]]:
     chance = random.Random(20261121)
     kinds = chance.choices([(kind, reasons) for kind, _, reasons in KINDS], [share for _, share, _ in KINDS], k=rows)
     for tickets in chance.sample(range(rows), min(EXPORTED, rows // 10)):
@@ -236,9 +242,9 @@ def measure(rounds: int) -> Figures:
         "years ago": (EVENTS, {"before": f"{old.created_at.isoformat()}~{old.pk}"}),
         "an event": (f"{EVENTS}{some.pk}/change/", {}),
     }
-    times = {name: _median(partial(_get, client, *page), rounds) for name, page in pages.items()}
+    times = {name: median(partial(_get, client, *page), rounds) for name, page in pages.items()}
     for shape in ("csv", "ndjson"):
-        times[f"export of {EXPORTED:,} as {shape.upper()}"] = _median(partial(_export, client, shape), 3)
+        times[f"export of {EXPORTED:,} as {shape.upper()}"] = median(partial(_export, client, shape), 3)
     return times
 
 
@@ -254,7 +260,7 @@ def _export(client: Any, shape: str) -> None:
         raise RuntimeError("nothing was exported")
 
 
-def _median(work: Callable[[], None], rounds: int) -> tuple[float, float]:
+def median(work: Callable[[], None], rounds: int) -> tuple[float, float]:
     work()
     taken, busy = [], []
     for _ in range(rounds):

@@ -60,10 +60,14 @@ def example(
 
 @pytest.fixture(scope="module")
 def shared_example(
-    seeded_database: Path, sessions: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    seeded_database: Path,
+    sessions: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Example]:
     """The same for tests that leave nothing behind."""
-    with clean_example(seeded_database, tmp_path_factory.mktemp("example")) as running:
+    server: Server = getattr(request, "param", daphne)
+    with clean_example(seeded_database, tmp_path_factory.mktemp("example"), server) as running:
         yield running
 
 

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 if TYPE_CHECKING:
+    from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 else:
     try:
+        from axe_playwright_python.sync_playwright import Axe
         from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
     except ImportError:
         # The modules must still be importable, so that each test can be named as left out.
         Browser = BrowserContext = Locator = Page = Any
-        expect = sync_playwright = None
+        Axe = expect = sync_playwright = None
 
 __all__ = [
+    "Axe",
     "Browser",
     "BrowserContext",
     "Locator",

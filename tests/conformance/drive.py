@@ -110,7 +110,8 @@ def check_rows(rows: list[dict[str, Any]], case: Handshake) -> None:
 async def forget() -> None:
     """Leave nothing behind for the next case, whatever became of this one."""
     audit.reset()
-    await database.run(AuditEvent.objects.all().delete)
+    # In the thread that writes, after whatever it is about to write.
+    await database.write(AuditEvent.objects.all().delete)
 
 
 async def settle() -> None:

@@ -211,8 +211,8 @@ scenario(
     "test_change_races", "a_row_that_is_committed_late_is_found_though_its_id_is_lower",
 )  # fmt: skip
 scenario(
-    "block-nonsense", 85, "a network too wide, loopback, a trusted proxy, one's own account; two subjects or none",
-    "an error in the form, and a ValueError from the function; nothing changes", IN_PROCESS, "test_admin",
+    "block-nonsense", 85, "a network too wide, loopback, a trusted proxy, one's own account unconfirmed; two subjects or none",
+    "an error in the form, and a ValueError from the function; nothing changes", IN_PROCESS, "admin/test_admin",
     "what_must_not_be_blocked_is_an_error_in_the_form", "nobody_blocks_their_own_account",
 )  # fmt: skip
 scenario(
@@ -336,7 +336,7 @@ scenario(
 )  # fmt: skip
 scenario(
     "audit-read-only", 100, "an administrator who adds, changes or deletes events; staff without permission",
-    "403; nothing changes", IN_PROCESS, "test_admin",
+    "403; nothing changes", IN_PROCESS, "admin/test_admin",
     "nobody_may_add_change_or_delete_an_event", "reading_the_trail_needs_its_permission",
     "past_rows_are_neither_edited_nor_deleted",
 )  # fmt: skip

@@ -81,9 +81,9 @@ def test_only_those_who_may_come_later_are_told_when(reason: Reason) -> None:
     assert frame.get("retry_after", DEFAULT_RETRY_AFTER) == DEFAULT_RETRY_AFTER
 
 
-def test_a_wait_is_told_in_milliseconds() -> None:
+def test_a_wait_is_told_in_milliseconds_and_is_never_none_at_all() -> None:
     assert Denial(reason=Reason.RATE_LIMITED, retry_after=3.20049).frame(fatal=False)["retry_after"] == 3.2
-    assert Denial(reason=Reason.RATE_LIMITED, retry_after=0.0).frame(fatal=False)["retry_after"] == 0.0
+    assert Denial(reason=Reason.RATE_LIMITED, retry_after=0.0).frame(fatal=False)["retry_after"] == 0.001
 
 
 def test_a_block_that_expires_can_be_waited_out_and_no_other() -> None:

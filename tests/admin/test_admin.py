@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
@@ -15,54 +15,14 @@ from pytest_django.fixtures import Settings
 
 from channels_secure import blocklist
 from channels_secure.models import AuditEvent, Block
+from tests.admin.conftest import OPERATOR, event, page
 from tests.conftest import MakeUser
 
 EVENTS = "/admin/channels_secure/auditevent/"
 BLOCKS = "/admin/channels_secure/block/"
-# RFC 5737: the operator's address; a test client's own is loopback, which cannot be blocked anyway.
-OPERATOR = "192.0.2.99"
 HOSTILE = "<script>alert(1)</script>"
 
 pytestmark = pytest.mark.django_db
-
-
-def client_of(user: User) -> Client:
-    client = Client(REMOTE_ADDR=OPERATOR)
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def root(make_user: MakeUser) -> User:
-    return make_user("root", is_staff=True, is_superuser=True)
-
-
-@pytest.fixture
-def admin(root: User) -> Client:
-    """A superuser at work."""
-    return client_of(root)
-
-
-@pytest.fixture
-def operator_with(make_user: MakeUser) -> Any:
-    """Make a member of staff who has these permissions and no others."""
-
-    def make(*codenames: str) -> Client:
-        operator = make_user("operator", is_staff=True)
-        operator.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        return client_of(operator)
-
-    return make
-
-
-def event(**facts: Any) -> AuditEvent:
-    return AuditEvent.objects.create(**{"kind": "handshake.denied", "reason": "origin_not_allowed", **facts})
-
-
-def page(client: Client, url: str, status: int = 200) -> str:
-    response = client.get(url)
-    assert response.status_code == status
-    return str(response.content.decode())
 
 
 def add(client: Client, **fields: str) -> Any:
@@ -125,17 +85,18 @@ def test_reading_the_trail_needs_its_permission(operator_with: Any, user: User) 
 def test_links_to_block_are_for_those_who_may(admin: Client, operator_with: Any, user: User) -> None:
     one = event(user=user, username="alice", ip="203.0.113.7")
     reader = operator_with("view_auditevent")
+    assert "Block address" in page(admin, EVENTS)
+    assert "Block this address" in page(admin, f"{EVENTS}{one.pk}/change/")
     for url in (EVENTS, f"{EVENTS}{one.pk}/change/"):
-        assert "Block ad" in page(admin, url)
-        assert "Block ad" not in page(reader, url)
+        assert "Block " not in page(reader, url)
 
 
 def test_a_link_opens_the_form_filled_in(admin: Client, user: User) -> None:
     event(user=user, username="alice", ip="2001:db8::/64")
     links = re.findall(r'class="cs-block" href="([^"]+)"', page(admin, EVENTS))
     assert [parse_qs(urlsplit(unescape(link)).query) for link in links] == [
-        {"user": [str(user.pk)]},
-        {"network": ["2001:db8::/64"]},
+        {"user": [str(user.pk)], "next": [EVENTS]},
+        {"network": ["2001:db8::/64"], "next": [EVENTS]},
     ]
     assert f'name="user" value="{user.pk}"' in page(admin, unescape(links[0]))
     assert 'name="network" value="2001:db8::/64"' in page(admin, unescape(links[1]))
@@ -147,13 +108,12 @@ def offers(html: str) -> dict[str, str]:
 
 
 def test_who_is_blocked_already_is_not_offered_but_leads_to_the_block(admin: Client, user: User) -> None:
-    one = event(user=user, username="alice", ip="203.0.113.7")
+    event(user=user, username="alice", ip="203.0.113.7")
     person, network = blocklist.block(user=user), blocklist.block(network="203.0.113.0/24")
-    for url in (EVENTS, f"{EVENTS}{one.pk}/change/"):
-        assert offers(page(admin, url)) == {
-            "User blocked": f"{BLOCKS}{person.pk}/change/",
-            "Address blocked": f"{BLOCKS}{network.pk}/change/",
-        }
+    assert offers(page(admin, EVENTS)) == {
+        "User blocked": f"{BLOCKS}{person.pk}/change/",
+        "Address blocked": f"{BLOCKS}{network.pk}/change/",
+    }
 
 
 def test_a_block_concerns_nobody_else(admin: Client, user: User, make_user: MakeUser) -> None:
@@ -181,13 +141,11 @@ def test_an_ipv6_client_is_blocked_with_its_network(admin: Client, ip: str) -> N
 
 
 def test_the_block_is_named_but_not_linked_for_those_who_may_not_see_it(operator_with: Any, user: User) -> None:
-    one = event(user=user, username="alice")
+    event(user=user, username="alice")
     blocklist.block(user=user)
-    operator = operator_with("view_auditevent", "add_block")
-    for url in (EVENTS, f"{EVENTS}{one.pk}/change/"):
-        html = page(operator, url)
-        assert offers(html) == {}
-        assert ">User blocked</span>" in html
+    html = page(operator_with("view_auditevent", "add_block"), EVENTS)
+    assert offers(html) == {}
+    assert ">User blocked</span>" in html
 
 
 def test_a_full_page_of_blocked_clients_costs_one_query_more(
@@ -196,7 +154,7 @@ def test_a_full_page_of_blocked_clients_costs_one_query_more(
     for number in range(50):
         event(user=user, username="alice", ip=f"2001:db8:{number:x}::7")
         Block.objects.create(network=f"2001:db8:{number:x}::7")
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(10):
         html = page(admin, EVENTS)
     assert html.count("Address blocked") == 50
 
@@ -249,7 +207,7 @@ def test_a_long_list_costs_as_many_queries_as_a_short_one(
 ) -> None:
     for _ in range(30):
         event(user=user, username="alice", ip="203.0.113.7")
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(10):
         page(admin, EVENTS)
 
 
@@ -286,8 +244,6 @@ def test_a_network_is_blocked_in_its_normal_form(admin: Client) -> None:
         ({"user": "123456"}, "Select a valid choice"),
         ({"user": "x"}, "Select a valid choice"),
         ({"network": "203.0.113.7", "duration": "17"}, "Select a valid choice"),
-        ({"network": OPERATOR}, "own address"),
-        ({"network": "192.0.2.0/24"}, "own address"),
     ],
 )
 def test_what_must_not_be_blocked_is_an_error_in_the_form(
@@ -312,14 +268,18 @@ def test_the_labels_of_the_form_begin_alike(admin: Client) -> None:
 
 
 def test_nobody_blocks_their_own_account(admin: Client, root: User) -> None:
-    assert errors(add(admin, user=str(root.pk))) == ["This is your own account."]
+    response = add(admin, user=str(root.pk))
+    assert "Nothing has been blocked." in errors(response)[0]
+    assert "This is your own account." in response.content.decode()
+    assert not Block.objects.exists()
 
 
 def test_the_operators_address_is_the_one_behind_the_proxy(admin: Client, settings: Settings) -> None:
     settings.CHANNELS_SECURE = {"TRUSTED_PROXIES": [OPERATOR]}
     fields = {"user": "", "network": "203.0.113.7", "duration": "", "reason": ""}
     response = admin.post(f"{BLOCKS}add/", fields, headers={"x-forwarded-for": "203.0.113.7"})
-    assert errors(response) == ["Your own address is in this network."]
+    assert "Your own address, 203.0.113.7, is in this network." in response.content.decode()
+    assert not Block.objects.exists()
 
 
 def test_blocking_who_is_blocked_already_shows_the_block_that_stands(admin: Client, user: User) -> None:
@@ -368,7 +328,11 @@ def test_search_finds_the_networks_around_an_address(admin: Client, user: User) 
 def test_selected_blocks_are_lifted(admin: Client, root: User, user: User) -> None:
     one, two = blocklist.block(user=user), blocklist.block(network="203.0.113.7")
     other = blocklist.block(network="203.0.113.8")
-    admin.post(BLOCKS, {"action": "lift_selected", "_selected_action": [one.pk, two.pk]})
+    selected = {"action": "lift_selected", "_selected_action": [one.pk, two.pk]}
+    asked = admin.post(BLOCKS, selected)
+    assert "Lift 2 blocks?" in asked.content.decode()
+    assert Block.objects.active().count() == 3
+    admin.post(BLOCKS, {**selected, "confirmed": "lift_selected"})
     assert list(Block.objects.active()) == [other]
     assert Block.objects.filter(lifted_by=root).count() == 2
     assert AuditEvent.objects.filter(kind="block.lifted", actor="root").count() == 2
@@ -377,13 +341,13 @@ def test_selected_blocks_are_lifted(admin: Client, root: User, user: User) -> No
 def test_a_block_is_lifted_with_the_button_on_its_page(admin: Client) -> None:
     block = blocklist.block(network="203.0.113.7")
     url = reverse("admin:channels_secure_block_lift", args=[block.pk])
-    assert f'action="{url}"' in page(admin, f"{BLOCKS}{block.pk}/change/")
-    assert admin.get(url).status_code == 405
+    assert f'action="{url}?' in page(admin, f"{BLOCKS}{block.pk}/change/")
+    assert "Lift the block of 203.0.113.7/32?" in page(admin, url)
     assert Block.objects.active().exists()
     response = admin.post(url, follow=True)
     assert "1 block was lifted." in response.content.decode()
     assert not Block.objects.active().exists()
-    assert f'action="{url}"' not in page(admin, f"{BLOCKS}{block.pk}/change/")
+    assert f'action="{url}' not in page(admin, f"{BLOCKS}{block.pk}/change/")
     assert "no active block" in admin.post(url, follow=True).content.decode()
 
 
