@@ -132,8 +132,8 @@ class Crier:
 
     def _work(self) -> None:
         while self._goes_on():
-            # In the thread that only does this: a burst of changes makes one message, and nobody waits for the pause.
-            time.sleep(max(0.0, min(PAUSE, self._sent_at + PAUSE - time.monotonic())))
+            pause = max(0.0, min(PAUSE, self._sent_at + PAUSE - time.monotonic()))
+            time.sleep(pause)  # a burst of changes makes one message; nobody else waits in this thread
             self._send()
             self._sent_at = time.monotonic()
 

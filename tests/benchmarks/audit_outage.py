@@ -111,7 +111,7 @@ def _counted(database: OwnPostgreSQL, expected: int) -> int:
         ((counted,),) = database.execute(SUM)
         if counted == expected or time.monotonic() > deadline:
             return int(counted)
-        time.sleep(0.5)
+        time.sleep(0.5)  # the server that writes is another process, which tells nobody when a row is there
 
 
 def _processor(process: psutil.Process) -> float:
