@@ -14,9 +14,9 @@ from tests.conftest import MakeUser
 OPERATOR = "192.0.2.99"
 
 
-def client_of(user: User) -> Client:
+def client_of(user: User, **options: Any) -> Client:
     """A browser in which somebody has logged in."""
-    client = Client(REMOTE_ADDR=OPERATOR)
+    client = Client(REMOTE_ADDR=OPERATOR, **options)
     client.force_login(user)
     return client
 
@@ -45,12 +45,18 @@ def admin(root: User) -> Client:
 
 
 @pytest.fixture
-def operator_with(make_user: MakeUser) -> Callable[..., Client]:
+def staff(make_user: MakeUser) -> Callable[..., User]:
     """Make a member of staff who has these permissions and no others."""
 
-    def make(*codenames: str) -> Client:
+    def make(*codenames: str) -> User:
         operator = make_user("operator", is_staff=True)
         operator.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        return client_of(operator)
+        return operator
 
     return make
+
+
+@pytest.fixture
+def operator_with(staff: Callable[..., User]) -> Callable[..., Client]:
+    """Such a member of staff at work."""
+    return lambda *codenames: client_of(staff(*codenames))

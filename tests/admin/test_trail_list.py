@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from html import unescape
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
@@ -20,44 +19,13 @@ from channels_secure.admin.networks import Networks, beginning, network_in
 from channels_secure.admin.ranges import moment_in
 from channels_secure.models import AuditEvent, Block
 from channels_secure.policy.addresses import IPNetwork
+from tests.admin.trail import EVENTS, EXPORT, MOMENT, events, link, look, shown
 from tests.conftest import MakeUser
 
-EVENTS = "/admin/channels_secure/auditevent/"
-EXPORT = f"{EVENTS}export/"
-MOMENT = datetime(2026, 3, 5, 9, 41, 7, tzinfo=UTC)
+WHOLE = MOMENT.replace(microsecond=0)
 HOSTILE = '"><script>alert(1)</script>'
 
 database = pytest.mark.django_db
-
-
-def events(count: int, **facts: Any) -> list[AuditEvent]:
-    """So many, each a second older than the one before it; their paths are their numbers."""
-    return AuditEvent.objects.bulk_create(
-        AuditEvent(
-            **{
-                "kind": "handshake.denied",
-                "path": f"/{number}/",
-                "created_at": MOMENT - timedelta(seconds=number),
-                **facts,
-            }
-        )
-        for number in range(count)
-    )
-
-
-def look(client: Client, query: str = "", **asked: str) -> str:
-    response = client.get(EVENTS + query, asked)
-    assert response.status_code == 200, response.headers.get("Location")
-    return str(response.content.decode())
-
-
-def shown(html: str) -> list[int]:
-    return [int(number) for number in re.findall(r">/(\d+)/<", html)]
-
-
-def link(html: str, words: str) -> str:
-    found = re.search(rf'<a href="([^"]*)">{words}</a>', html)
-    return unescape(found[1]) if found else ""
 
 
 def fault(html: str) -> str:
@@ -88,19 +56,19 @@ def fault(html: str) -> str:
 def test_a_range_begins_with_its_first_moment_and_ends_before_its_last(
     admin: Client, asked: dict[str, str], found: list[int]
 ) -> None:
-    events(5)
+    events(5, WHOLE)
     assert shown(look(admin, **asked)) == found
 
 
 @override_settings(TIME_ZONE="Europe/Berlin")
 def test_a_time_without_an_offset_is_the_projects_own() -> None:
-    assert moment_in("2026-03-05T10:41:07") == MOMENT
-    assert moment_in("2026-03-05T09:41:07Z") == MOMENT
+    assert moment_in("2026-03-05T10:41:07") == WHOLE
+    assert moment_in("2026-03-05T09:41:07Z") == WHOLE
 
 
 @override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin")
 def test_a_project_without_time_zones_has_local_times() -> None:
-    naive = MOMENT.replace(tzinfo=None, hour=10)
+    naive = WHOLE.replace(tzinfo=None, hour=10)
     assert moment_in("2026-03-05T10:41:07") == moment_in("2026-03-05T09:41:07Z") == naive
 
 
@@ -124,7 +92,7 @@ def test_a_project_without_time_zones_has_local_times() -> None:
 def test_what_cannot_be_read_is_said_and_nothing_else_is_listed_or_exported(
     admin: Client, asked: dict[str, str], said: str
 ) -> None:
-    events(5)
+    events(5, WHOLE)
     html = look(admin, **asked)
     assert said in fault(html)
     assert shown(html) == []
@@ -383,13 +351,13 @@ def test_an_export_has_what_the_page_looked_at_and_says_how_far(admin: Client, s
     response = admin.post(f"{EXPORT}?blocked=yes&from=2026-03-05", {"format": "ndjson"})
     assert len(b"".join(response.streaming_content).splitlines()) == 20
     filters = AuditEvent.objects.get(kind="audit.exported").detail["filters"]
-    assert filters == {"blocked": "yes", "from": "2026-03-05", "looked_until": "2026-03-05T09:40:48+00:00"}
+    assert filters == {"blocked": "yes", "from": "2026-03-05", "looked_until": "2026-03-05T09:40:48.123456+00:00"}
 
 
 @database
 def test_an_export_of_a_network_and_a_range_has_these_alone(admin: Client) -> None:
-    events(5, ip="203.0.113.7")
-    events(5, ip="198.51.100.7")
+    events(5, WHOLE, ip="203.0.113.7")
+    events(5, WHOLE, ip="198.51.100.7")
     response = admin.post(f"{EXPORT}?q=203.0.113.0/24&to=2026-03-05T09:41:05Z", {"format": "ndjson"})
     assert b"".join(response.streaming_content).count(b'"source.ip":"203.0.113.7"') == 2
 

@@ -331,7 +331,7 @@ scenario(
 )  # fmt: skip
 scenario(
     "export-audited", 100, "the trail is exported, or cannot note that it is", "an event first, or no export", IN_PROCESS,
-    "test_audit_admin", "an_export_is_in_the_trail_before_its_first_row_is_sent", "what_cannot_be_noted_is_not_exported",
+    "admin/test_trail_reach", "an_export_is_in_the_trail_before_its_first_row_is_sent", "what_cannot_be_noted_is_not_exported",
     "exporting_needs_its_permission_and_that_of_reading",
 )  # fmt: skip
 scenario(

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 
@@ -17,33 +16,13 @@ from django.utils import timezone
 from channels_secure.admin import paging
 from channels_secure.audit import exporting
 from channels_secure.models import AuditEvent
+from tests.admin.conftest import OPERATOR, client_of, event
+from tests.admin.trail import EVENTS, EXPORT, MOMENT, events, link, look, shown
 from tests.conftest import MakeUser
 
-EVENTS = "/admin/channels_secure/auditevent/"
-EXPORT = f"{EVENTS}export/"
-OPERATOR = "192.0.2.99"
-MOMENT = datetime(2026, 11, 21, 9, 41, 7, 123456, tzinfo=UTC)
 TABLE = AuditEvent._meta.db_table
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def staff(make_user: MakeUser) -> Callable[..., User]:
-    """Make a member of staff who has these permissions and no others."""
-
-    def make(*codenames: str) -> User:
-        operator = make_user("operator", is_staff=True)
-        operator.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        return operator
-
-    return make
-
-
-def client_of(user: User, **options: Any) -> Client:
-    client = Client(REMOTE_ADDR=OPERATOR, **options)
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
@@ -54,47 +33,6 @@ def reader(staff: Callable[..., User]) -> Client:
 @pytest.fixture
 def exporter(staff: Callable[..., User]) -> Client:
     return client_of(staff("view_auditevent", "export_audit"))
-
-
-def event(**facts: Any) -> AuditEvent:
-    return AuditEvent.objects.create(**{"kind": "handshake.denied", "reason": "origin_not_allowed", **facts})
-
-
-def events(count: int, **facts: Any) -> list[AuditEvent]:
-    """So many, each a second older than the one before it; their paths are their numbers."""
-    return AuditEvent.objects.bulk_create(
-        AuditEvent(
-            **{
-                "kind": "handshake.denied",
-                "path": f"/{number}/",
-                "created_at": MOMENT - timedelta(seconds=number),
-                **facts,
-            }
-        )
-        for number in range(count)
-    )
-
-
-def page(client: Client, **asked: Any) -> str:
-    response = client.get(EVENTS, asked)
-    assert response.status_code == 200, response.headers.get("Location")
-    return str(response.content.decode())
-
-
-def shown(html: str) -> list[int]:
-    return [int(number) for number in re.findall(r">/(\d+)/<", html)]
-
-
-def link(html: str, words: str) -> str:
-    """Where a link leads; empty if there is none."""
-    found = re.search(rf'<a href="([^"]*)">{words}</a>', html)
-    return unescape(found[1]) if found else ""
-
-
-def follow(client: Client, query: str) -> str:
-    response = client.get(EVENTS + query)
-    assert response.status_code == 200
-    return str(response.content.decode())
 
 
 # Pages ---------------------------------------------------------------------------------------------------------------
@@ -108,7 +46,7 @@ def short_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_counted_further_than_pages_lead(reader: Client, short_reach: None) -> None:
     events(130)
     with CaptureQueriesContext(connection) as asked:
-        html = page(reader)
+        html = look(reader)
     counts = [query["sql"] for query in asked if "COUNT(" in query["sql"] and "ORDER BY" in query["sql"]]
     assert len(counts) == 1
     assert "LIMIT 101" in counts[0]
@@ -118,36 +56,36 @@ def test_nothing_is_counted_further_than_pages_lead(reader: Client, short_reach:
 
 def test_what_can_be_reached_is_counted_exactly(reader: Client, short_reach: None) -> None:
     events(100)
-    html = page(reader)
+    html = look(reader)
     assert "There are more" not in html
     assert "100 audit events" in html
-    assert not link(page(reader, p=2), "Older")
+    assert not link(look(reader, p=2), "Older")
 
 
 def test_pages_and_the_link_to_older_ones_lead_to_every_event_once(reader: Client, short_reach: None) -> None:
     events(230)
-    seen, html = shown(page(reader)), page(reader, p=2)
-    assert not link(page(reader), "Older")
+    seen, html = shown(look(reader)), look(reader, p=2)
+    assert not link(look(reader), "Older")
     while older := link(html, "Older"):
         seen += shown(html)
-        html = follow(reader, older)
+        html = look(reader, older)
         seen += shown(html)
-        html = follow(reader, f"{older}&p=2")
+        html = look(reader, f"{older}&p=2")
     assert seen == list(range(200)) + list(range(200, 230))
 
 
 def test_events_of_one_moment_are_told_apart_by_their_order(reader: Client, short_reach: None) -> None:
     events(120, created_at=MOMENT)
-    first = [*shown(page(reader)), *shown(page(reader, p=2))]
-    rest = shown(follow(reader, link(page(reader, p=2), "Older")))
+    first = [*shown(look(reader)), *shown(look(reader, p=2))]
+    rest = shown(look(reader, link(look(reader, p=2), "Older")))
     assert sorted([*first, *rest]) == list(range(120))
 
 
 def test_what_is_older_keeps_the_filters_and_a_new_filter_begins_anew(reader: Client, short_reach: None) -> None:
     events(130)
     events(10, kind="message.denied")
-    older = link(page(reader, kind__exact="handshake.denied", p=2), "Older")
-    html = follow(reader, older)
+    older = link(look(reader, kind__exact="handshake.denied", p=2), "Older")
+    html = look(reader, older)
     assert shown(html) == list(range(100, 130))
     assert link(html, "Newest") == "?kind__exact=handshake.denied"
     others = set(re.findall(r'href="(\?[^"]*)"', html))
@@ -158,10 +96,10 @@ def test_what_is_older_keeps_the_filters_and_a_new_filter_begins_anew(reader: Cl
 
 def test_pages_of_what_is_older_stay_there(reader: Client, short_reach: None) -> None:
     events(180)
-    html = follow(reader, link(page(reader, p=2), "Older"))
+    html = look(reader, link(look(reader, p=2), "Older"))
     second = re.search(r'<a[^>]* href="(\?[^"]*p=2[^"]*)"', html)
     assert second
-    assert shown(follow(reader, unescape(second[1]))) == list(range(150, 180))
+    assert shown(look(reader, unescape(second[1]))) == list(range(150, 180))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +125,7 @@ def test_no_address_makes_the_database_sort_the_table(reader: Client, order: str
     events(10, kind="message.denied")
     events(10)
     with CaptureQueriesContext(connection) as asked:
-        page(reader, o=order)
+        look(reader, o=order)
     orders = {found for query in asked for found in re.findall(r"ORDER BY .*", query["sql"]) if TABLE in query["sql"]}
     assert orders
     assert all("created_at" in found.split(",")[0] for found in orders)
@@ -195,8 +133,8 @@ def test_no_address_makes_the_database_sort_the_table(reader: Client, order: str
 
 def test_the_oldest_can_come_first(reader: Client) -> None:
     events(3)
-    assert shown(page(reader, o="0")) == [2, 1, 0]
-    assert shown(page(reader, o="-0")) == [0, 1, 2]
+    assert shown(look(reader, o="0")) == [2, 1, 0]
+    assert shown(look(reader, o="-0")) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("lookup", ["path__icontains", "detail__contains", "username__contains", "count__gte", "actor"])
@@ -226,7 +164,7 @@ def plan(sql: str) -> str:
 def plans(client: Client, **asked: Any) -> list[str]:
     """The plans of a page's own queries for events, without those for the state of the chain."""
     with CaptureQueriesContext(connection) as queries:
-        page(client, **asked)
+        look(client, **asked)
     of_events = [query["sql"] for query in queries if f'FROM "{TABLE}"' in query["sql"]]
     return [plan(sql) for sql in of_events if '"position" ' not in sql.partition("WHERE")[2]]
 
@@ -270,15 +208,15 @@ def test_an_index_finds_the_beginning_of_a_connection(reader: Client, without_sc
 
 def test_the_beginning_of_a_connection_has_three_characters(reader: Client) -> None:
     event(connection_id="abcdef", path="/1/")
-    assert shown(page(reader, q="abc")) == [1]
-    assert shown(page(reader, q="ab")) == []
+    assert shown(look(reader, q="abc")) == [1]
+    assert shown(look(reader, q="ab")) == []
 
 
 @pytest.mark.parametrize("sign", ["%", "_", "\\", "'", "é"])
 def test_no_sign_stands_for_others(reader: Client, sign: str) -> None:
     event(connection_id="abcdef", path="/1/")
     event(connection_id=f"abc{sign}f", path="/2/")
-    assert shown(page(reader, q=f"abc{sign}")) == [2]
+    assert shown(look(reader, q=f"abc{sign}")) == [2]
 
 
 # Rows of users who are gone ------------------------------------------------------------------------------------------
@@ -287,7 +225,7 @@ def test_no_sign_stands_for_others(reader: Client, sign: str) -> None:
 def test_a_user_who_is_gone_breaks_no_page(staff: Callable[..., User]) -> None:
     client = client_of(staff("view_auditevent", "export_audit", "add_block", "view_block"))
     one = event(user_id=4_000_000, user_key="4000000", username="gone", ip="203.0.113.7", path="/1/")
-    assert shown(page(client)) == shown(page(client, q="gone")) == shown(page(client, user="4000000")) == [1]
+    assert shown(look(client)) == shown(look(client, q="gone")) == shown(look(client, user="4000000")) == [1]
     detail = client.get(f"{EVENTS}{one.pk}/change/")
     assert detail.status_code == 200
     assert b"gone" in detail.content
@@ -306,7 +244,7 @@ def test_the_list_is_exported_with_its_filters_and_its_search(exporter: Client) 
     events(3, username="alice")
     events(2, username="alice", kind="message.denied")
     events(2, username="bob")
-    html = page(exporter, q="alice", kind__exact="handshake.denied")
+    html = look(exporter, q="alice", kind__exact="handshake.denied")
     action = re.search(r'<form method="post" action="([^"]*export[^"]*)"', html)
     assert action
     response = exporter.post(unescape(action[1]), {"format": "ndjson"})
@@ -347,11 +285,11 @@ def test_exporting_needs_its_permission_and_that_of_reading(staff: Callable[...,
 
 
 def test_who_may_not_export_is_not_offered_it(reader: Client) -> None:
-    assert "export/" not in page(reader)
+    assert "export/" not in look(reader)
 
 
 def test_who_may_export_is_offered_both_formats(exporter: Client) -> None:
-    html = page(exporter)
+    html = look(exporter)
     assert re.findall(r'name="format" value="(\w+)"', html) == ["csv", "ndjson"]
 
 
@@ -359,7 +297,7 @@ def test_exporting_is_by_post_alone_and_not_from_other_sites(staff: Callable[...
     client = client_of(staff("view_auditevent", "export_audit"), enforce_csrf_checks=True)
     assert client.get(EXPORT).status_code == 405
     assert client.post(EXPORT, {"format": "csv"}).status_code == 403
-    page(client)
+    look(client)
     token = client.cookies["csrftoken"].value
     assert client.post(EXPORT, {"format": "csv", "csrfmiddlewaretoken": token}).status_code == 200
 
@@ -373,13 +311,13 @@ def test_what_is_asked_wrongly_is_not_exported(exporter: Client, query: str, sha
 
 
 def test_a_hostile_query_string_is_text_on_the_page(exporter: Client) -> None:
-    html = page(exporter, q='"><script>alert(1)</script>')
+    html = look(exporter, q='"><script>alert(1)</script>')
     assert "<script>alert" not in html
 
 
 def test_the_page_needs_no_inline_script_or_style(exporter: Client) -> None:
     events(120)
-    html = page(exporter)
+    html = look(exporter)
     assert not re.findall(r"<script(?![^>]*\bsrc=)|<style| style=| on[a-z]+=", html)
 
 
