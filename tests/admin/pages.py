@@ -17,8 +17,10 @@ from django.urls import get_resolver, reverse
 from django.utils import timezone
 
 from channels_secure.models import AuditEvent, AuditRollup, Block, LiveConnection, LiveProcess
+from channels_secure.rooms.models import Membership, Room
 
 PREFIX = "channels_secure_"
+OF_ROOMS = "channels_secure_rooms_"
 # Where the package's pages stand among others, and pages of others on which it has a part.
 INDEXES = ("index", "app_list")
 OF_USERS = "auth_user_"
@@ -44,11 +46,19 @@ class World:
     event: AuditEvent
     block: Block
     connection: LiveConnection
+    room: Room
+    membership: Membership
 
     def key_for(self, name: str) -> str:
         """The primary key that stands in a page's address, by the page's name."""
-        model = name.removeprefix(PREFIX).partition("_")[0]
-        rows: dict[str, Model] = {"auditevent": self.event, "block": self.block, "liveconnection": self.connection}
+        model = name.removeprefix(OF_ROOMS).removeprefix(PREFIX).partition("_")[0]
+        rows: dict[str, Model] = {
+            "auditevent": self.event,
+            "block": self.block,
+            "liveconnection": self.connection,
+            "room": self.room,
+            "membership": self.membership,
+        }
         return quote(str(rows.get(model, self.user).pk))
 
 
@@ -83,7 +93,10 @@ def populate(text: str, number: int = 0, username: str = "") -> World:
     )
     event = _events(text, user, connection_id)
     block = Block.objects.create(user=user, reason=text, created_by=user)
-    return World(user=user, event=event, block=block, connection=connection)
+    room = Room.objects.create(slug=f"room-{number}", title=text[:100], owner=user)
+    member: User = get_user_model().objects.create(username=f"{text[:140]} {number}")
+    membership = Membership.objects.create(room=room, user=member, muted_until=now)
+    return World(user=user, event=event, block=block, connection=connection, room=room, membership=membership)
 
 
 def _events(text: str, user: User, connection_id: str) -> AuditEvent:

@@ -13,6 +13,7 @@ from django.utils.html import escape
 
 from channels_secure.admin.base import ModelAdmin
 from channels_secure.models import AuditEvent, Block, LiveConnection, Revocation
+from channels_secure.rooms.models import Membership, Room
 from tests.admin.pages import PAYLOADS, PREFIX, World, addresses, names, populate
 
 # Whoever asks without it is refused, or has to say more, or to POST.
@@ -28,6 +29,9 @@ SHOWING = (
     "liveconnection_changelist",
     "liveconnection_change",
     "liveconnection_disconnect",
+    "rooms_room_changelist",
+    "rooms_room_change",
+    "rooms_membership_changelist",
 )
 # Attributes that a browser follows.
 LEADING = {"href", "src", "action", "formaction", "data", "xlink:href"}
@@ -132,8 +136,16 @@ def test_no_page_needs_an_inline_script_or_style(admin: Client, name: str) -> No
 
 # Who may not ---------------------------------------------------------------------------------------------------------
 
-KEPT = (AuditEvent, Block, LiveConnection, Revocation, User)
-VIEWING = ("view_auditevent", "view_block", "view_liveconnection", "view_dashboard", "view_user")
+KEPT = (AuditEvent, Block, LiveConnection, Membership, Revocation, Room, User)
+VIEWING = (
+    "view_auditevent",
+    "view_block",
+    "view_liveconnection",
+    "view_dashboard",
+    "view_user",
+    "view_room",
+    "view_membership",
+)
 # What a page would lead to, or send, if it offered more than to look.
 BEHIND_A_PERMISSION = ("block/add/", "/lift/", "/disconnect/", "export/", 'name="action"', 'name="_save"')
 
@@ -141,7 +153,7 @@ BEHIND_A_PERMISSION = ("block/add/", "/lift/", "/disconnect/", "export/", 'name=
 def forms(world: World) -> list[dict[str, object]]:
     """Whatever some page's form or action might send."""
     person, connection = {"user": world.user.pk}, world.connection
-    chosen = [row.pk for row in (world.event, world.block, world.connection, world.user)]
+    chosen = [row.pk for row in (world.event, world.block, world.connection, world.user, world.room)]
     actions = {
         str(getattr(action, "__name__", action)) for each in site._registry.values() for action in each.actions or ()
     }
