@@ -58,7 +58,8 @@ def is_transactional(item: pytest.Item) -> bool:
 
 
 def uses_database(item: pytest.Item) -> bool:
-    return item.get_closest_marker("django_db") is not None or "db" in getattr(item, "fixturenames", ())
+    asked = {"db", "transactional_db", "django_db_reset_sequences"} & set(getattr(item, "fixturenames", ()))
+    return item.get_closest_marker("django_db") is not None or bool(asked)
 
 
 def commits_for_real(item: pytest.Item) -> bool:
@@ -70,6 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"server", "shared_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.live)
+        if uses_database(item):
+            item.add_marker(pytest.mark.database)
     wrong = [
         item.nodeid for item in items if uses_database(item) and commits_for_real(item) and not is_transactional(item)
     ]

@@ -101,3 +101,9 @@ def test_a_run_that_keeps_the_rules_passes(tmp_path: Path) -> None:
     code, output = run_pytest(tmp_path, RIGHT, CHROMIUM_PATH="/opt/some/chromium")
     assert code == pytest.ExitCode.OK, output
     assert "3 passed" in output
+
+
+def test_what_uses_the_database_can_be_run_alone(tmp_path: Path) -> None:
+    code, output = run_pytest(tmp_path, RIGHT, PYTEST_ADDOPTS="-m database")
+    assert code == pytest.ExitCode.OK, output
+    assert "2 passed, 1 deselected" in output
