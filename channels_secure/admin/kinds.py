@@ -60,6 +60,27 @@ CLOSED_BY: Mapping[str, Text] = {
 BLOCKED_BY_ITSELF = _("The server blocked {whom} {when} {until} by itself{words}.")
 AUTOMATIC: Mapping[str, Text] = {Kind.BLOCK_CREATED: BLOCKED_BY_ITSELF}
 
+# What `channels_secure.rooms` records as the reason of `room.moderated`; an application may record reasons of its own.
+ROOM_ACTS: Mapping[str, Text] = {
+    "mute": _("{actor} muted {whom} in the room {room} {when}."),
+    "unmute": _("{actor} let {whom} speak again in the room {room} {when}."),
+    "kick": _("{actor} threw {whom} out of the room {room} {when}."),
+    "ban": _("{actor} banned {whom} from the room {room} {when}."),
+    "unban": _("{actor} let {whom} into the room {room} again {when}."),
+    "delete": _("{actor} deleted a message in the room {room} {when}."),
+    "slow": _("{actor} changed the slow mode of the room {room} {when}."),
+    "promote": _("{actor} gave {whom} the role “{role}” in the room {room} {when}."),
+    "hand_over": _("{actor} handed the room {room} over to {whom} {when}."),
+    "create": _("{actor} created the room {room}, or a membership in it, {when}."),
+    "change": _("{actor} changed the room {room}, or a membership in it, {when}."),
+    "remove": _("{actor} removed the room {room}, or a membership in it, {when}."),
+    "key_published": _("{who} published a key for encrypted rooms {when}."),
+    "key_replaced": _("{who} put another key for encrypted rooms in the place of the former one {when}."),
+    "keys_rotated": _("{who} made new keys for the room {room} {when}."),
+    "keys_fetched": _("{who} was given the sealed keys of the room {room} {when}."),
+}
+KEY_REPLACED = _("A new browser does this, and so does somebody else who has logged in as this user: ask the user.")
+
 # What a row is that sums up others, by `detail["sum"]`.
 SUMS: Mapping[str, Text] = {
     "address and user": _(
@@ -95,7 +116,7 @@ ADVICE: Mapping[str, Text] = {
     Kind.BLOCK_LIFTED: _("If it was a mistake, block again: history keeps both."),
     Kind.CONNECTION_DISCONNECTED: _("Whoever is disconnected may come back. To keep somebody out, block them."),
     Kind.TOKENS_REVOKED: _("The user has to log in again."),
-    Kind.ROOM_MODERATED: _("The application records these; its own pages say what was done."),
+    Kind.ROOM_MODERATED: _("Nothing needs doing. What was a mistake can be undone by whoever moderates the room."),
     Kind.AUDIT_EXPORTED: _("If you do not know why, ask who did it: personal data has left this server."),
     Kind.AUDIT_PRUNED: _("Nothing needs doing. The chain goes on from a signed checkpoint."),
     Kind.AUDIT_ERASED: _("Nothing needs doing. The chain still verifies."),

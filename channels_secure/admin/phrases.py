@@ -150,6 +150,11 @@ def _path(event: AuditEvent) -> SafeString:
     return _place(event.path) if event.path else format_html("{}", _("the server"))
 
 
+def _named(event: AuditEvent, name: str) -> SafeString:
+    """What the detail calls something; a question mark where it does not."""
+    return _place(text_of(event, name) or "?")
+
+
 def _credentials(event: AuditEvent) -> str:
     kind = text_of(event, "credentials")
     return str(kinds.CREDENTIALS[kind]) if kind in kinds.CREDENTIALS else kind
@@ -221,6 +226,8 @@ PHRASES: Mapping[str, Callable[[AuditEvent], object]] = {
     "subject": _subject,
     "much": _much,
     "path": _path,
+    "room": lambda event: _named(event, "room"),
+    "role": lambda event: _named(event, "role"),
     "credentials": _credentials,
     "bound": _bound,
     "until": _until,

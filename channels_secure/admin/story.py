@@ -39,7 +39,7 @@ def tell(event: AuditEvent) -> Story:
     reason = reason_of(event)
     sentence = _filled(_template(event, reason), event)
     if reason is None:
-        return Story(sentence=sentence, more=tuple(_more(event)), operator=str(kinds.ADVICE.get(event.kind, "")))
+        return Story(sentence=sentence, more=tuple(_more(event)), operator=_advice(event))
     why = WHY[reason]
     return Story(
         sentence=sentence,
@@ -66,7 +66,15 @@ def _template(event: AuditEvent, reason: Reason | None) -> str:
         return str(kinds.CLOSED_BY[by])
     if detail.get("automatic") is True and kind in kinds.AUTOMATIC:
         return str(kinds.AUTOMATIC[kind])
+    if kind == kinds.Kind.ROOM_MODERATED and event.reason in kinds.ROOM_ACTS:
+        return str(kinds.ROOM_ACTS[event.reason])
     return str(kinds.PLAIN[kind]) if kind in kinds.PLAIN else _("Something happened {when}: {kind}.")
+
+
+def _advice(event: AuditEvent) -> str:
+    if event.kind == kinds.Kind.ROOM_MODERATED and event.reason == "key_replaced":
+        return str(kinds.KEY_REPLACED)
+    return str(kinds.ADVICE.get(event.kind, ""))
 
 
 def _filled(template: str, event: AuditEvent) -> SafeString:

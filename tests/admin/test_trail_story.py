@@ -12,6 +12,7 @@ from channels_secure.admin.reasons import WHY
 from channels_secure.admin.story import Story, tell
 from channels_secure.models import AuditEvent
 from channels_secure.policy.decisions import RULES, Reason
+from channels_secure.rooms.roles import Act
 
 Kind = AuditEvent.Kind
 MOMENT = datetime(2026, 3, 5, 9, 41, 7, tzinfo=UTC)
@@ -188,6 +189,28 @@ SENTENCES: list[tuple[str, str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("kind", "reason", "facts", "sentence"), SENTENCES, ids=lambda value: str(value)[:30])
 def test_what_is_said(kind: str, reason: str, facts: dict[str, Any], sentence: str) -> None:
     assert plain(kind, reason, **facts) == sentence
+
+
+ROOM = {**FACTS, "detail": {"room": "lobby", "role": "moderator"}}
+
+
+@pytest.mark.parametrize("facts", [ROOM, {}], ids=["everything", "nothing"])
+@pytest.mark.parametrize("act", [*Act, *(act for act in kinds.ROOM_ACTS if act not in set(Act))])
+def test_every_act_in_a_room_has_a_sentence(act: str, facts: dict[str, Any]) -> None:
+    sentence = plain(Kind.ROOM_MODERATED, act, **facts)
+    assert re.fullmatch(r"[A-Za-z].{15,}\.", sentence)
+    assert not re.search(r"[{}<>]|  |None| \.", sentence)
+    assert f"“{act}”" not in sentence, "the word of the wire is no sentence"
+    assert ("lobby" in sentence) is (bool(facts) and not act.startswith("key_"))
+
+
+def test_a_key_that_is_replaced_is_a_reason_to_ask() -> None:
+    assert "ask the user" in story(Kind.ROOM_MODERATED, "key_replaced", **ROOM).operator
+    assert "ask the user" not in story(Kind.ROOM_MODERATED, "key_published", **ROOM).operator
+
+
+def test_an_act_that_an_application_calls_its_own_is_quoted() -> None:
+    assert "“tickled”" in plain(Kind.ROOM_MODERATED, "tickled", **ROOM)
 
 
 def test_today_and_yesterday_are_called_so() -> None:
