@@ -53,7 +53,7 @@ def run_node(*arguments: str | Path, timeout: float = 60, cwd: Path = ROOT) -> C
 
 def run_node_tests(path: Path) -> None:
     """Run a file of `node:test`; AssertionError with what it says unless every test of it ran and passed."""
-    done = run_node("--test-reporter=tap", "--test-timeout=20000", path)
+    done = run_node("--test-reporter=tap", "--test-timeout=55000", path)
     counts = {name: int(number) for name, number in re.findall(r"^# (\w+) (\d+)$", done.stdout, re.MULTILINE)}
     assert done.returncode == 0, done.stdout
     assert counts["tests"] == counts["pass"] > 0, done.stdout

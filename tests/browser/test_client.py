@@ -1,5 +1,6 @@
 """The browser's client in Chromium, under servers that restart, refuse, expire, block and limit."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from channels_secure.lifespan import COME_BACK
 from tests.browser.client_site import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, People, Signals, Site, Tab, people_of
 from tests.browser.driver import Browser
 from tests.browser.example import copy_database
@@ -32,7 +34,8 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, People]:
     return database, people_of(database)
 
 
-def started(kind: ServerKind, seed: tuple[Path, People], directory: Path) -> Site:
+@contextlib.contextmanager
+def running_site(kind: ServerKind, seed: tuple[Path, People], directory: Path) -> Iterator[Site]:
     database, people = seed
     site = Site(
         kind=kind,
@@ -40,8 +43,12 @@ def started(kind: ServerKind, seed: tuple[Path, People], directory: Path) -> Sit
         log=directory / "server.log",
         people=people,
     )
-    site.start()
-    return site
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+    assert site.complaints() == []
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -49,18 +56,14 @@ def shared_site(
     request: pytest.FixtureRequest, seed: tuple[Path, People], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """For tests that leave the server alone; each comes as a user of its own, where it leaves traces."""
-    site = started(request.param, seed, tmp_path_factory.mktemp("site"))
-    yield site
-    site.stop()
-    assert site.complaints() == []
+    with running_site(request.param, seed, tmp_path_factory.mktemp("site")) as site:
+        yield site
 
 
 @pytest.fixture
 def site(kind: ServerKind, seed: tuple[Path, People], tmp_path: Path) -> Iterator[Site]:
-    site = started(kind, seed, tmp_path)
-    yield site
-    site.stop()
-    assert site.complaints() == []
+    with running_site(kind, seed, tmp_path) as site:
+        yield site
 
 
 @pytest.fixture
@@ -328,6 +331,23 @@ def test_the_client_is_back_when_the_server_is_with_what_was_said_meanwhile(
     page.expect("heard.message.length === 1")
     assert page.heard()["message"] == [{"type": "said", "text": "while you were away"}]
     assert len(page.heard()["open"]) == 2
+
+
+def test_the_pages_of_a_server_that_restarts_are_spread_over_seconds(site: Site, tab: OpenTab) -> None:
+    page = tab(site)
+    page.begin()
+    page.expect_state("open")
+    # The latest of a thousand.
+    page.page.evaluate("Math.random = () => 0.999")
+    site.stop()
+    page.expect_state("waiting")
+    denied, delay = page.heard()["denied"], page.heard()["state"][-1]["delay"]
+    if denied:  # the server spreads them itself
+        assert denied[0]["code"] == "server_restart"
+        assert delay == pytest.approx(denied[0]["retry_after"] * 1000 + 499.5)
+        assert denied[0]["retry_after"] >= COME_BACK[0]
+    else:
+        assert delay == pytest.approx(9_990)
 
 
 def test_a_server_that_stands_still_is_noticed(site: Site, tab: OpenTab) -> None:

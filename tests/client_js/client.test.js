@@ -14,6 +14,8 @@ function answering(...answers) {
   });
 }
 
+const headers = (fetched) => Object.fromEntries(fetched.mock.calls[0].arguments[1].headers);
+
 suite("Getting in", () => {
   test("a relative address is the page's, over TLS where the page is", async () => {
     client();
@@ -37,7 +39,7 @@ suite("Getting in", () => {
     assert.equal(url, "/ws-auth/ticket/");
     assert.equal(request.method, "POST");
     assert.equal(String(request.body), "path=%2Fws%2Fchat%2Flobby%2F");
-    assert.deepEqual(request.headers, { "X-CSRFToken": "c5rf" });
+    assert.deepEqual(headers(fetched), { "x-csrftoken": "c5rf" });
     await server.closes(1006);
     await pass(500);
     assert.deepEqual((await latest()).protocols, ["channels-secure.v1", "channels-secure.ticket.second"]);
@@ -47,14 +49,14 @@ suite("Getting in", () => {
     const fetched = answering([201, { ticket: "first" }]);
     client({ ticket: "https://api.example/ws-auth/ticket/", token: async () => SECRET });
     await latest();
-    assert.deepEqual(fetched.mock.calls[0].arguments[1].headers, { Authorization: `Bearer ${SECRET}` });
+    assert.deepEqual(headers(fetched), { authorization: `Bearer ${SECRET}` });
   });
 
   test("the CSRF token may come from elsewhere", async () => {
     const fetched = answering([201, { ticket: "first" }]);
     client({ ticket: "/ws-auth/ticket/", csrf: () => "from the form" });
     await latest();
-    assert.equal(fetched.mock.calls[0].arguments[1].headers["X-CSRFToken"], "from the form");
+    assert.deepEqual(headers(fetched), { "x-csrftoken": "from the form" });
   });
 
   test("a function may fetch the ticket, and say that nobody is logged in", async () => {
@@ -370,6 +372,20 @@ suite("Tokens on an open socket", () => {
     assert.equal(server.messages[0].type, "refresh_token");
   });
 
+  test("a newer token goes ahead of what waits, and never to another connection", async () => {
+    const { socket, server } = await fresh();
+    server.bufferedAmount = 1 << 20;
+    for (let number = 0; number < 100; number += 1) socket.send({ type: "chat.say" });
+    await pass(10_000);
+    assert.deepEqual(server.messages.map(({ type }) => type), ["refresh_token"]);
+    await server.closes(1006);
+    await pass(500);
+    const next = await latest();
+    await next.lets_in();
+    for (let turn = 0; turn < 100; turn += 1) await pass(60);
+    assert.deepEqual(new Set(next.messages.map(({ type }) => type)), new Set(["chat.say"]));
+  });
+
   test("nothing is sent where there is no newer token", async () => {
     const { token, socket, server } = await fresh();
     token.mock.mockImplementationOnce(async () => undefined);
@@ -481,7 +497,7 @@ suite("Coming back", () => {
       const server = await latest();
       await server.lets_in();
       await pass(lasted);
-      await server.closes(1012);
+      await server.closes(1006);
       await pass(20_000);
     }
     assert.deepEqual(delays(socket), [500, 1_000, 500]);
@@ -499,6 +515,46 @@ suite("Coming back", () => {
     assert.equal(sockets(), 2);
   });
 
+  const GONE = {
+    ...Object.fromEntries([1001, 1012, 1013, 4505].map((code) => [`a close with ${code}`, (server) => server.closes(code)])),
+    "a goodbye without a time": async (server) => {
+      await server.says(refusal("server_restart", { reconnect: true }));
+      await server.closes(1006);
+    },
+  };
+  for (const [what, goes] of Object.entries(GONE)) {
+    test(`${what} is everybody's, who spread over ten seconds until the server is back`, async () => {
+      const [socket, server] = await opened();
+      await goes(server);
+      for (let turn = 0; turn < 6; turn += 1) {
+        await pass(20_000);
+        await (await latest()).closes(1006);
+      }
+      assert.deepEqual(delays(socket), [10_000, 10_000, 10_000, 10_000, 10_000, 16_000, 20_000]);
+      await pass(20_000);
+      await (await latest()).lets_in();
+      await pass(5_000);
+      await (await latest()).closes(1006);
+      assert.equal(delays(socket).at(-1), 500);
+    });
+  }
+
+  test("a thousand clients of a server that goes are spread evenly", async () => {
+    // By the numbers chosen, so on any machine: of 1,000 in 100 slots of 0.1 s, ten in each are to be expected.
+    Math.random.mock.restore();
+    const herd = await Promise.all(Array.from({ length: 1_000 }, () => opened()));
+    await Promise.all(FakeSocket.all.map((server) => server.closes(1012)));
+    const slots = new Array(100).fill(0);
+    for (const [socket] of herd) slots[Math.floor(delays(socket)[0] / 100)] += 1;
+    assert.ok(Math.max(...slots) <= 30, String(slots));
+  });
+
+  test("nobody spreads wider than the longest delay that was asked for", async () => {
+    const [socket, server] = await opened({ maxDelay: 3_000 });
+    await server.closes(1012);
+    assert.deepEqual(delays(socket), [3_000]);
+  });
+
   test("a wait longer than timers last does not end at once", async () => {
     const [, server] = await opened();
     await server.says(refusal("blocked", { reconnect: true, retry_after: 90 * 86_400 }));
@@ -507,12 +563,14 @@ suite("Coming back", () => {
     assert.equal(sockets(), 1);
   });
 
-  test("a time that is none does not become an endless hurry", async () => {
-    const [socket, server] = await opened();
-    await server.says(refusal("unavailable", { reconnect: true, retry_after: "soon" }));
-    await server.closes(4503);
-    assert.deepEqual(delays(socket), [500]);
-  });
+  for (const none of ["soon", -60, null]) {
+    test(`a time that is none, as ${none}, does not become an endless hurry`, async () => {
+      const [socket, server] = await opened();
+      await server.says(refusal("unavailable", { reconnect: true, retry_after: none }));
+      await server.closes(4503);
+      assert.deepEqual(delays(socket), [500]);
+    });
+  }
 
   test("what is not to be tried again is not, until somebody asks", async () => {
     const [socket, server] = await opened();
@@ -653,6 +711,24 @@ suite("Pausing", () => {
     assert.equal(sockets(), 1);
     await pass(501);
     assert.equal(sockets(), 2);
+  });
+
+  test("pages that are looked at again while a server restarts come no sooner", async () => {
+    const [socket, server] = await opened();
+    await server.closes(1012);
+    await page({ hidden: true });
+    await page({ hidden: false });
+    assert.equal(socket.heard.state.at(-1).delay, 10_000);
+  });
+
+  test("without heartbeats no link is tested, and none given up for an answer that nobody sends", async () => {
+    const socket = client({ heartbeat: 0 });
+    const server = await latest();
+    await server.opens();
+    await page({ hidden: true });
+    await page({ hidden: false });
+    await pass(60_000);
+    assert.deepEqual([socket.state, server.sent], ["open", []]);
   });
 
   test("a page may stay connected while nobody looks at it", async () => {
@@ -911,6 +987,21 @@ suite("Codecs", () => {
     assert.equal(socket.state, "denied");
   });
 
+  test("who closes while a frame is being decoded stays closed", async () => {
+    for (const letIn of [false, true]) {
+      const [socket, server] = letIn ? await ready() : [client({ codec }), await latest()];
+      if (!letIn) await server.opens();
+      server.onmessage({ data: coded({ type: "hello", slow: 1, max_message_size: 100 }) });
+      await Promise.resolve();
+      socket.close();
+      for (let turn = 0; turn < 5; turn += 1) await settled();
+      for (let turn = 0; turn < 5; turn += 1) await pass(60_000);
+      assert.equal(socket.state, "closed");
+      assert.deepEqual([socket.heard.open.length, socket.heard.error], [letIn ? 1 : 0, []]);
+      assert.equal(FakeSocket.all.pop(), server);
+    }
+  });
+
   test("before it is let in, a client hears plain refusals, and nothing else that is plain", async () => {
     const socket = client({ codec });
     const server = await latest();
@@ -954,9 +1045,11 @@ suite("Codecs", () => {
 });
 
 suite("Secrets", () => {
+  const everything = (...things) => inspect(things, { depth: 20, showHidden: true, customInspect: false });
+
   test("nothing is written to the console, and nothing that can be looked at holds a secret", async () => {
     const written = ["log", "info", "warn", "error", "debug"].map((name) => mock.method(console, name, () => {}));
-    answering([201, { ticket: SECRET }]);
+    const fetched = answering([201, { ticket: SECRET }]);
     const [socket, server] = await opened({ ticket: "/ws-auth/ticket/", token: () => SECRET });
     shuffle();
     const request = socket.request({ type: "room.who" }).catch((error) => error);
@@ -967,18 +1060,32 @@ suite("Secrets", () => {
     await server.closes(1006);
     await pass(500);
     await (await latest()).closes(4401);
-    const seen = inspect([socket, socket.heard, await request], { depth: 20, showHidden: true });
+    const seen = everything(socket, socket.heard, await request, FakeSocket.all.map(({ url }) => url));
     assert.ok(seen.includes("not_refreshed") && !seen.includes(SECRET));
+    assert.ok(!everything(fetched.mock.calls.map(({ arguments: [url, { body }] }) => [url, String(body)])).includes(SECRET));
     assert.deepEqual(written.map((each) => each.mock.callCount()), [0, 0, 0, 0, 0]);
   });
 
-  test("a token that cannot be offered is refused without being repeated", async () => {
-    const socket = client({ token: () => `${SECRET} with a space` });
-    await settled();
-    assert.equal(socket.state, "denied");
-    assert.equal(socket.heard.denied[0].code, "bad_request");
-    assert.ok(!inspect(socket.heard, { depth: 20, showHidden: true }).includes(SECRET));
-  });
+  // In the words of a browser that repeats them: Firefox and Node do so for headers, Chromium for subprotocols.
+  const UNSENDABLE = {
+    "a token": { token: () => `${SECRET} with a space` },
+    "a ticket": { ticket: () => `${SECRET}, and a comma` },
+    "a token for the ticket endpoint": { ticket: "/ws-auth/ticket/", token: () => `${SECRET}\nand a line` },
+    "a CSRF token": { ticket: "/ws-auth/ticket/", csrf: () => `${SECRET}\nand a line` },
+  };
+  for (const [what, options] of Object.entries(UNSENDABLE)) {
+    test(`${what} that cannot be sent is refused without being repeated`, async () => {
+      const fetched = mock.method(globalThis, "fetch", async (_, request) => new Headers(request.headers) && null);
+      const socket = client(options);
+      await settled();
+      assert.equal(socket.state, "denied");
+      assert.equal(socket.heard.denied[0].code, "bad_request");
+      assert.ok(!everything(socket, socket.heard).includes(SECRET));
+      assert.deepEqual([fetched.mock.callCount(), sockets()], [0, 0]);
+      await pass(60_000);
+      assert.equal(socket.state, "denied");
+    });
+  }
 });
 
 suite("Events", () => {

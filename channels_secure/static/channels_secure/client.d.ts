@@ -1,3 +1,5 @@
+// A WebSocket to channels_secure that comes back when it may, and keeps no secret.
+
 /** What a SecureSocket is doing; `denied` and `closed` last until `connect()` is called. */
 export type State = "connecting" | "open" | "waiting" | "paused" | "denied" | "closed";
 
@@ -5,6 +7,13 @@ export type State = "connecting" | "open" | "waiting" | "paused" | "denied" | "c
 export interface Message {
   type: string;
   [member: string]: unknown;
+}
+
+/** The same to be sent, where no type of it is given; an interface fits, too. */
+export interface Sendable {
+  type: string;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  [member: string]: any;
 }
 
 /** The server's error frame, or what the client itself has to say, in the same form. */
@@ -93,7 +102,10 @@ export interface Options {
   csrf?: () => string;
   /** Subprotocols of the application, beside the package's own. */
   protocols?: string[];
-  /** The back-off is a random time up to `minDelay` (500 ms), doubled with every attempt up to `maxDelay` (20,000 ms). */
+  /**
+   * The back-off is a random time up to `minDelay` (500 ms), doubled with every attempt up to `maxDelay` (20,000 ms).
+   * When a server goes, whose clients would come back as one, it is up to ten seconds at least.
+   */
   minDelay?: number;
   maxDelay?: number;
   /** Milliseconds for an attempt, for the answer to a request, and for one to a ping: 10,000. */
@@ -111,7 +123,7 @@ export interface Options {
 
 /** A WebSocket to channels_secure that gets in with fresh credentials, stays, and comes back when it may. */
 export class SecureSocket<
-  Outgoing extends { type: string } = Message,
+  Outgoing extends { type: string } = Sendable,
   Incoming extends { type: string } = Message,
 > extends EventTarget {
   /** Connect; a relative URL is relative to the page. */

@@ -1,4 +1,4 @@
-// A WebSocket to channels_secure that comes back when it may, and keeps no secret. Documented in client.d.ts.
+// Documented in client.d.ts.
 
 const DEFAULTS = {
   minDelay: 500, maxDelay: 20_000, timeout: 10_000, heartbeat: 25_000, maxQueue: 100, maxMessageSize: 65_536,
@@ -6,9 +6,11 @@ const DEFAULTS = {
 };
 // From 3000 on, codes are decisions; these are not for good.
 const RETRY = [4408, 4419, 4429, 4500, 4503, 4504, 4505];
+// A server that goes takes everybody along.
+const SHARED = [1001, 1012, 1013, 4505, "server_restart"];
 // The server allows twenty messages a second, and a refresh every ten.
 const PACE = 60, REFRESH_PACE = 10_000, STABLE = 5_000;
-const MAX_BUFFERED = 1 << 20, LONGEST_TIMER = 2 ** 31 - 1;
+const MAX_BUFFERED = 1 << 20;
 const SIGNS = ["online", "offline", "visibilitychange"];
 
 export class SecureSocketError extends Error {
@@ -16,13 +18,22 @@ export class SecureSocketError extends Error {
   reconnect = false;
   retry_after = 0;
 
-  constructor(/** @type {any} */ refusal) {
+  constructor(refusal) {
     super(refusal.message);
     Object.assign(this, refusal);
   }
 }
 
-const failure = (/** @type {any} */ code, /** @type {any} */ message) => new SecureSocketError({ code, message });
+const failure = (code, message) => new SecureSocketError({ code, message });
+
+const offering = (work) => {
+  try {
+    return work();
+  } catch {
+    // The browser's own words would repeat the secret.
+    throw failure("bad_request", "The credentials could not be sent.");
+  }
+};
 
 export class SecureSocket extends EventTarget {
   /** @type {any} */ #state = "closed";
@@ -37,9 +48,10 @@ export class SecureSocket extends EventTarget {
   #url;
   #attempts = 0;
   #expired = 0;
+  #spread = 0;
   #earliest = 0;
 
-  constructor(/** @type {any} */ url, options = {}) {
+  constructor(url, options = {}) {
     super();
     this.#options = { ...DEFAULTS, ...options };
     this.#url = new URL(url, globalThis.location?.href);
@@ -55,8 +67,8 @@ export class SecureSocket extends EventTarget {
     return this.#queue.size;
   }
 
-  on(/** @type {any} */ name, /** @type {any} */ handler) {
-    const listener = (/** @type {any} */ event) => handler(event.detail);
+  on(name, handler) {
+    const listener = (event) => handler(event.detail);
     this.addEventListener(name, listener);
     return () => this.removeEventListener(name, listener);
   }
@@ -72,15 +84,15 @@ export class SecureSocket extends EventTarget {
     this.#stop("closed", failure("closed", "The connection is closed."));
   }
 
-  send(/** @type {any} */ message) {
+  send(message) {
     this.#submit(JSON.stringify(message));
   }
 
   /** @returns {Promise<any>} */
-  request(/** @type {any} */ message, { timeout = this.#options.timeout } = {}) {
+  request(message, { timeout = this.#options.timeout } = {}, isUrgent = false) {
     const id = `${Math.random()}`;
     return new Promise((resolve, reject) => {
-      this.#submit(JSON.stringify({ ...message, id }), id);
+      this.#submit(JSON.stringify({ ...message, id }), id, isUrgent);
       this.#pending.set(id, { resolve, reject });
       setTimeout(() => this.#settle(id, failure("timeout", "No answer came in time.")), timeout);
     });
@@ -91,40 +103,36 @@ export class SecureSocket extends EventTarget {
     const { signal } = this.#attempt = new AbortController(), { protocols, timeout, heartbeat } = this.#options;
     this.#after("watch", timeout, () => this.#ended());
     this.#move("connecting");
-    let secret, socket;
+    let socket;
     try {
-      secret = await this.#credentials(signal);
+      const secret = await this.#credentials(signal);
+      if (signal.aborted) return;
+      const offered = secret ? ["channels-secure.v1", `channels-secure.${secret}`] : [];
+      this.#socket = socket = offering(() => new WebSocket(this.#url, [...protocols, ...offered]));
     } catch (cause) {
       if (signal.aborted) return;
       if (cause instanceof SecureSocketError) return this.#ended(cause);
       this.#fail("no_credentials", "No credentials came.", cause);
       return this.#ended();
     }
-    if (signal.aborted) return;
-    const offered = secret ? ["channels-secure.v1", `channels-secure.${secret}`] : [];
-    try {
-      this.#socket = socket = new WebSocket(this.#url, [...protocols, ...offered]);
-    } catch {
-      // The browser's own words would repeat the token.
-      return this.#ended(failure("bad_request", "The credentials could not be sent."));
-    }
     let turn = this.#outgoing = Promise.resolve();
-    const inTurn = (/** @type {any} */ work) => turn = turn.then(() => signal.aborted || work());
+    const inTurn = (work) => turn = turn.then(() => signal.aborted || work());
     // Who is refused sees the socket open, too: the first other frame lets in.
-    socket.onopen = () => inTurn(() => heartbeat ? this.#ping() : this.#opened());
+    socket.onopen = () => inTurn(() => heartbeat ? this.#ping() : this.#opened(null));
     socket.onmessage = ({ data }) => inTurn(() => this.#heard(data, signal));
     socket.onclose = ({ code, reason }) => inTurn(() => this.#closed(code, reason));
   }
 
-  async #credentials(/** @type {any} */ signal) {
+  async #credentials(signal) {
     const { ticket, token, csrf } = this.#options, isOwn = typeof ticket === "function";
     if (!ticket && !token) return "";
     const secret = await (isOwn ? ticket() : token?.({ refresh: false }));
     if (!secret && (isOwn || token)) throw failure("unauthenticated", "Log in to connect.");
     if (isOwn || !ticket) return `${isOwn ? "ticket" : "bearer"}.${secret}`;
+    const proof = secret ? `Bearer ${secret}` : csrf();
     const response = await fetch(ticket, {
       method: "POST",
-      headers: secret ? { Authorization: `Bearer ${secret}` } : { "X-CSRFToken": csrf() },
+      headers: offering(() => new Headers({ [secret ? "Authorization" : "X-CSRFToken"]: proof })),
       body: new URLSearchParams({ path: this.#url.pathname }),
       redirect: "manual",
       signal,
@@ -135,16 +143,17 @@ export class SecureSocket extends EventTarget {
     throw new SecureSocketError({ message: "No ticket came.", reconnect: status >= 429, ...answer });
   }
 
-  async #heard(/** @type {any} */ data, /** @type {any} */ signal) {
+  async #heard(data, signal) {
     const { codec, token } = this.#options, isOpen = this.#state === "open";
     // Before the server knows who is there, it refuses in plain JSON.
     const isCoded = codec && (isOpen || data[0] !== "{");
-    /** @type {any} */ let frame;
+    let frame;
     try {
       frame = JSON.parse(isCoded ? await codec.decode(data) : data);
     } catch (cause) {
       return this.#fail("bad_frame", "A frame could not be read.", cause);
     }
+    if (signal.aborted) return;
     const { type, ref, fatal } = frame ?? {};
     if (type === "error" && fatal) this.#fatal = frame;
     if (this.#fatal || (codec && !isCoded)) return;
@@ -159,10 +168,10 @@ export class SecureSocket extends EventTarget {
     }
   }
 
-  #opened(/** @type {any} */ hello = null) {
+  #opened(hello) {
     this.#alive();
     this.#after("stable", STABLE, () => this.#attempts = 0);
-    this.#expired = 0;
+    this.#expired = this.#spread = 0;
     if (hello) this.#options.maxMessageSize = hello.max_message_size;
     this.#drain();
     this.#move("open");
@@ -170,34 +179,37 @@ export class SecureSocket extends EventTarget {
   }
 
   #alive() {
-    this.#after("watch", this.#options.heartbeat || LONGEST_TIMER, () => this.#ping());
+    this.#after("watch", this.#options.heartbeat, () => this.#ping());
   }
 
   #ping() {
+    if (!this.#options.heartbeat) return;
     this.#transmit('{"type":"ping"}');
     this.#after("watch", this.#options.timeout, () => this.#ended());
   }
 
-  #closed(/** @type {any} */ code, /** @type {any} */ reason) {
-    if (!this.#fatal && code === 1000) this.close();
-    else if (this.#fatal || (code < 3000 && code !== 1008)) this.#ended();
-    else this.#ended({ code: reason || `close_${code}`, message: "", reconnect: RETRY.includes(code) });
+  #closed(code, reason) {
+    const fatal = this.#fatal;
+    if (!fatal && code === 1000) this.close();
+    else if (fatal || (code < 3000 && code !== 1008)) this.#ended(fatal, fatal?.code ?? code);
+    else this.#ended({ code: reason || `close_${code}`, message: "", reconnect: RETRY.includes(code) }, code);
   }
 
-  #ended(/** @type {any} */ refusal = this.#fatal) {
+  #ended(refusal = this.#fatal, code = refusal?.code) {
     const lost = { code: "connection_lost", message: "The connection was lost.", reconnect: true };
     const error = new SecureSocketError(refusal ?? lost);
     // Who has expired tokens only would bring them for ever.
     if (error.code === "credentials_expired" && this.#state !== "open" && this.#expired++) error.reconnect = false;
+    if (SHARED.includes(code) && !error.retry_after) this.#spread = 10_000;
     if (error.reconnect) {
       this.#drop();
       for (const id of this.#pending.keys()) if (!this.#queue.has(id)) this.#settle(id, error);
-      this.#wait(error.retry_after * 1000 || 0);
+      this.#wait(error.retry_after * 1000);
     } else this.#stop("denied", error);
     if (refusal) this.#emit("denied", error);
   }
 
-  #stop(/** @type {any} */ state, /** @type {any} */ error) {
+  #stop(state, error) {
     this.#drop();
     for (const sign of SIGNS) globalThis.removeEventListener?.(sign, this.#changed);
     this.#queue.clear();
@@ -214,9 +226,11 @@ export class SecureSocket extends EventTarget {
     socket?.close(1000);
   }
 
-  #wait(/** @type {any} */ imposed) {
+  #wait(imposed) {
     const { minDelay, maxDelay, pauseHidden } = this.#options;
-    const delay = imposed + Math.random() * Math.min(maxDelay, minDelay * 2 ** this.#attempts++);
+    imposed = Math.max(0, imposed || 0);
+    const widest = Math.max(this.#spread, minDelay * 2 ** this.#attempts++);
+    const delay = imposed + Math.random() * Math.min(maxDelay, widest);
     this.#earliest = performance.now() + imposed;
     if (globalThis.navigator?.onLine === false || (pauseHidden && globalThis.document?.hidden)) {
       return this.#move("paused");
@@ -230,24 +244,23 @@ export class SecureSocket extends EventTarget {
     else if (this.#state !== "connecting") {
       clearTimeout(this.#timers.wait);
       this.#attempts = 0;
-      this.#wait(Math.max(0, this.#earliest - performance.now()));
+      this.#wait(this.#earliest - performance.now());
     }
   };
 
-  #submit(/** @type {any} */ text, id = {}) {
+  #submit(text, id = {}, isUrgent = false) {
     const { size } = this.#queue, isOpen = this.#state === "open";
     if (this.#state === "denied" || this.#state === "closed") throw failure("closed", "The connection is closed.");
     this.#measure(text);
-    if (isOpen && !size && this.#socket.bufferedAmount < MAX_BUFFERED) return this.#transmit(text, id);
+    if (isUrgent || (isOpen && !size && this.#socket.bufferedAmount < MAX_BUFFERED)) return this.#transmit(text, id);
     if (size >= this.#options.maxQueue) throw failure("queue_full", "Too many messages wait.");
     this.#queue.set(id, text);
     if (isOpen && !size) this.#after("drain", PACE, () => this.#drain());
   }
 
-  #measure(/** @type {any} */ text) {
+  #measure(text) {
     // The server would close the connection for good.
-    const { length } = new TextEncoder().encode(text);
-    if (length > this.#options.maxMessageSize) throw failure("message_too_big", "The message is too big.");
+    if (new TextEncoder().encode(text).length > this.#options.maxMessageSize) throw failure("message_too_big", "The message is too big.");
   }
 
   #drain() {
@@ -260,7 +273,7 @@ export class SecureSocket extends EventTarget {
     this.#after("drain", PACE, () => this.#drain());
   }
 
-  #transmit(/** @type {any} */ text, id = {}) {
+  #transmit(text, id = {}) {
     const { codec } = this.#options, socket = this.#socket;
     if (!codec) return socket.send(text);
     this.#outgoing = this.#outgoing.then(async () => {
@@ -274,7 +287,7 @@ export class SecureSocket extends EventTarget {
     });
   }
 
-  #settle(/** @type {any} */ id, /** @type {any} */ answer) {
+  #settle(id, answer) {
     const waiting = this.#pending.get(id);
     if (!waiting) return false;
     this.#pending.delete(id);
@@ -290,7 +303,7 @@ export class SecureSocket extends EventTarget {
     try {
       const token = await this.#options.token({ refresh: true });
       if (!token) throw failure("unauthenticated", "Log in to connect.");
-      if (!signal.aborted) await this.request({ type: "refresh_token", token });
+      if (!signal.aborted) await this.request({ type: "refresh_token", token }, {}, true);
     } catch (cause) {
       if (signal.aborted) return;
       this.#fail("not_refreshed", "No newer token came.", cause);
@@ -299,22 +312,22 @@ export class SecureSocket extends EventTarget {
     }
   }
 
-  #after(/** @type {any} */ name, /** @type {any} */ delay, /** @type {any} */ work) {
+  #after(name, delay, work) {
     clearTimeout(this.#timers[name]);
-    this.#timers[name] = setTimeout(work, Math.min(delay, LONGEST_TIMER));
+    this.#timers[name] = setTimeout(work, Math.min(delay, 2 ** 31 - 1));
   }
 
-  #move(/** @type {any} */ state, delay = 0) {
+  #move(state, delay = 0) {
     const previous = this.#state;
     this.#state = state;
     this.#emit("state", { state, previous, delay });
   }
 
-  #fail(/** @type {any} */ code, /** @type {any} */ message, /** @type {any} */ cause) {
+  #fail(code, message, cause) {
     this.#emit("error", { code, message, cause });
   }
 
-  #emit(/** @type {any} */ name, /** @type {any} */ detail) {
+  #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }
