@@ -13,7 +13,7 @@ from typing import Any
 
 from channels_secure import audit, database, supervisor
 from channels_secure.background import spawn
-from channels_secure.connections import Connection, registry
+from channels_secure.connections import Connection, backpressure, registry
 from channels_secure.connections.slots import slots_are_back
 from channels_secure.policy.decisions import Denial, Reason
 
@@ -50,6 +50,9 @@ def sever_all() -> list[Connection]:
     for connection in connections:
         # Clients that all come back at one moment would be the next outage.
         wait = random.uniform(*COME_BACK)  # noqa: S311 - jitter, not a secret
+        if connection.protocol is not None:
+            # What does not answer ends with the process.
+            backpressure.outlast_answers(connection.protocol)
         connection.sever(Denial(reason=Reason.SERVER_RESTART, retry_after=wait))
     return connections
 

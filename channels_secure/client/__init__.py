@@ -7,8 +7,9 @@ async with SecureSocket("wss://chat.example.com/ws/chat/lobby/", token=fetch_tok
 """
 
 try:
-    import websockets as _websockets  # noqa: F401 - everything below needs it
-except ModuleNotFoundError as error:
+    # Everything below needs the library, and what came before its version 15 does not have this.
+    from websockets.exceptions import InvalidProxy as _InvalidProxy  # noqa: F401
+except ImportError as error:
     raise ImportError('the client needs an extra: pip install "channels-secure[client]"') from error
 
 from channels_secure.client.backoff import Backoff

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from channels_secure.client.desk import Desk, call
+from channels_secure.client.desk import Codec, Desk, call
 from channels_secure.client.endings import Ending, of_close, of_frame, read_seconds
 from channels_secure.client.errors import MessageDenied
 from channels_secure.client.link import Gone, Link
@@ -28,7 +28,7 @@ class Conversation:
 
     def __init__(self, link: Link, desk: Desk, let_in: Callable[[], None]) -> None:
         self._link, self._desk, self._tell_let_in = link, desk, let_in
-        self._is_let_in = self._owes_pong = False
+        self._is_let_in = self._owes_pong = self._speaks_code = False
         self._backlog = 0
         self._urgent: list[str] = []
         self._goodbye: Ending | None = None
@@ -69,6 +69,8 @@ class Conversation:
                     await self._link.ping()
                 self._let_in()
                 await asyncio.sleep(self._desk.limits.heartbeat_interval)
+                if self._desk.limits.heartbeat_frames:
+                    self._hurry({"type": "ping"})
         except TimeoutError:
             logger.warning("client.link_dead")
             self._link.abort()
@@ -118,15 +120,22 @@ class Conversation:
         self._desk.bell.ring()
 
     def _decode(self, data: str | bytes) -> Any:
-        codec = self._desk.codec
         try:
-            if codec is None or not isinstance(data, str):
-                return msgspec.json.decode(data)
-            return msgspec.json.decode(_uncoded(data) or codec.decode(data))
-        except (ValueError, RecursionError):
+            return msgspec.json.decode(data) if self._desk.codec is None else self._decoded_by(self._desk.codec, data)
+        except Exception as error:  # noqa: BLE001 - a codec of the application's own raises what it likes
             # Its content belongs in no log.
-            logger.warning("client.unreadable_frame")
+            logger.warning("client.unreadable_frame", extra={"error": type(error).__name__})
             return _UNREADABLE
+
+    def _decoded_by(self, codec: Codec, data: str | bytes) -> Any:
+        if not isinstance(data, str):
+            raise TypeError("codecs make texts")
+        if not self._speaks_code and (goodbye := _plain_goodbye(data)) is not None:
+            return goodbye
+        frame = msgspec.json.decode(codec.decode(data))
+        # From now on nobody without the key may send the client away.
+        self._speaks_code = True
+        return frame
 
     def _deals_with(self, frame: dict[str, Any]) -> bool:
         """Deal with a frame of the package's own; returns whether it was one."""
@@ -169,9 +178,7 @@ class Conversation:
 _UNREADABLE: Any = object()
 
 
-def _uncoded(data: str) -> str | None:
-    """A goodbye from before the server knew the codec: a refused handshake is told as it is."""
-    if not data.startswith('{"type":"error"'):
-        return None
-    frame = msgspec.json.decode(data)
-    return data if of_frame(frame) is not None else None
+def _plain_goodbye(data: str) -> dict[str, Any] | None:
+    """A refused handshake is told as it is: the server does not know yet who is there."""
+    frame = msgspec.json.decode(data) if data.startswith("{") else None
+    return frame if frame is not None and of_frame(frame) is not None else None

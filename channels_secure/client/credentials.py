@@ -74,19 +74,18 @@ class Credentials:
         """Fetch what the next attempt is opened with.
 
         Raises:
-            Refused: nobody is logged in.
-            ValueError: what was fetched could not stand in a header; never with the value itself.
+            Refused: nobody is logged in, or what was fetched could not stand in a header; never with the value itself.
             Exception: whatever the function that fetches raises.
         """
         if self._ticket is not None:
-            return self._as_subprotocol(TICKET_PREFIX, _checked(await fetch(self._ticket), _TOKEN, "ticket"))
+            return self._as_subprotocol(TICKET_PREFIX, _fetched(await fetch(self._ticket), _TOKEN, "ticket"))
         if self._token is not None:
-            token = _checked(await fetch(self._token), _TOKEN, "token")
+            token = _fetched(await fetch(self._token), _TOKEN, "token")
             if self._by_subprotocol:
                 return self._as_subprotocol(BEARER_PREFIX, token)
             return Offer(headers=(("Authorization", f"Bearer {token}"),), subprotocols=self._subprotocols)
         if self._session is not None:
-            key = _checked(await fetch(self._session), _COOKIE, "session")
+            key = _fetched(await fetch(self._session), _COOKIE, "session")
             cookie = ("Cookie", f"{self._session_cookie}={key}")
             return Offer(headers=(cookie,), subprotocols=self._subprotocols, is_ambient=True)
         return Offer(subprotocols=self._subprotocols)
@@ -108,9 +107,17 @@ async def fetch(source: str | Fetch) -> str | None:
     return await found if inspect.isawaitable(found) else found
 
 
-def _checked(value: object, pattern: re.Pattern[str], name: str) -> str:
+def _fetched(value: object, pattern: re.Pattern[str], name: str) -> str:
     if value is None:
         raise Refused(Ending(again=Again.NO, reason=Reason.UNAUTHENTICATED.value, message="there are no credentials"))
+    try:
+        return _checked(value, pattern, name)
+    except ValueError as error:
+        # The next would be no better, and whoever waits to be let in would wait for ever.
+        raise Refused(Ending(again=Again.NO, reason=Reason.BAD_REQUEST.value, message=str(error))) from None
+
+
+def _checked(value: object, pattern: re.Pattern[str], name: str) -> str:
     # A line break in a header would begin another one.
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise ValueError(f"the {name} is empty or has characters that cannot be sent")

@@ -17,7 +17,7 @@ logger = logging.getLogger("channels_secure.client")
 
 
 class Codec(Protocol):
-    """Turns a JSON text into the frame that carries it, and back; a ValueError says that a frame carries none."""
+    """Turns a JSON text into the frame that carries it, and back; what `decode` raises says that it carries none."""
 
     def encode(self, text: str, /) -> str: ...
 
@@ -33,6 +33,8 @@ class Limits:
         close_timeout: seconds that a closing handshake may take.
         heartbeat_interval: seconds between two signs of life that are asked of the server.
         heartbeat_timeout: seconds after which a server that gives none is left.
+        heartbeat_frames: whether a `ping` frame goes with each but the first, for the server's `IDLE_TIMEOUT` counts
+            nothing less. False for a consumer that would take it for a message of the application.
         queue_size: how many messages may wait to be sent, and how many requests for their answer.
         inbox_size: how many messages may wait to be taken from the iterator.
         pace: seconds between two messages that have waited for a connection: the server limits their rate.
@@ -44,6 +46,7 @@ class Limits:
     close_timeout: float = 5.0
     heartbeat_interval: float = 25.0
     heartbeat_timeout: float = 10.0
+    heartbeat_frames: bool = True
     queue_size: int = 100
     inbox_size: int = 1000
     pace: float = 0.06

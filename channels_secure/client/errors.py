@@ -12,9 +12,10 @@ SocketError
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
-from channels_secure.client.endings import Ending, Headers, of_response, read_seconds, text_of
+from channels_secure.client.endings import Again, Ending, Headers, of_response, read_seconds, text_of
 
 
 class SocketError(Exception):
@@ -40,9 +41,11 @@ class Refused(SocketError):
     def from_response(cls, status: int, headers: Headers, body: bytes) -> Self:
         """Make one of the ticket endpoint's answer, to be raised by the function that was to fetch the ticket.
 
-        The socket then does as after a refused handshake: it waits as it was told to and asks again, or stops.
+        The socket then does as after a refused handshake: it waits as it was told to and asks again, or stops. A 403
+        without a word is no riddle here, but a CSRF check or somebody in between, and final.
         """
-        return cls(of_response(status, headers, body, now=time.time()))
+        ending = of_response(status, headers, body, now=time.time())
+        return cls(replace(ending, again=Again.NO) if ending.again is Again.DOUBTFUL else ending)
 
 
 class MessageDenied(SocketError):

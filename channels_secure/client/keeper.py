@@ -99,6 +99,7 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 - whatever fetches a secret raises what it likes
             # Not its words, which may repeat the secret.
             message = f"the credentials could not be fetched ({type(error).__name__})"
+            logger.warning("client.no_credentials", extra=self._about({"error": type(error).__name__}))
             raise Gone(Ending(again=Again.YES, message=message)) from None
 
     def _let_in(self) -> None:

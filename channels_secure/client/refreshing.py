@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from channels_secure.client.desk import Desk
-from channels_secure.client.errors import MessageDenied, SocketError
+from channels_secure.client.endings import Again
+from channels_secure.client.errors import MessageDenied, Refused, SocketError
 
 logger = logging.getLogger("channels_secure.client")
 
-# Tries before the old token ends, the seconds that each may take, and those before each: a server's default allows six
-# in a minute, and where tokens are short it asks for a newer one as soon as it has one.
-TRIES, TIMEOUT, PAUSE = 3, 10.0, 10.0
+# The seconds that a try may take, and those before each: a server's default allows six in a minute, and where tokens
+# are short it asks for a newer one as soon as it has one.
+TIMEOUT, PAUSE = 10.0, 10.0
 
 Hurry = Callable[[Mapping[str, Any]], None]
 
 
 async def refresh(desk: Desk, hurry: Hurry, expires_in: float) -> None:
-    """Bring a newer token; if that fails, the socket ends at its time and the next connection brings one.
+    """Try to bring a newer token until the old one ends; if that fails, the next connection brings one.
 
     Args:
         hurry: sends on this connection, ahead of what waits: a token never waits for another connection.
@@ -27,9 +28,7 @@ async def refresh(desk: Desk, hurry: Hurry, expires_in: float) -> None:
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + expires_in
     pause: float | None = min(expires_in / 2, PAUSE)
-    for _ in range(TRIES):
-        if pause is None or loop.time() + pause > ends_at:
-            return
+    while pause is not None and loop.time() + pause <= ends_at:
         await asyncio.sleep(pause)
         pause = await _try(desk, hurry)
 
@@ -46,6 +45,9 @@ async def _try(desk: Desk, hurry: Hurry) -> float | None:
         logger.warning("client.refresh_denied", extra={"reason": denied.reason})
         # A wrong token is counted against us, and gets no better by being sent again.
         return denied.retry_after or PAUSE if denied.reason in ("rate_limited", "unavailable") else None
+    except Refused as refused:
+        # By the endpoint that was to give the token.
+        return refused.ending.retry_after or PAUSE if refused.ending.again is Again.YES else None
     except SocketError:
         return None  # the connection has gone, or is used too much
     except Exception as error:  # noqa: BLE001 - whatever fetches a token raises what it likes

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from copy import copy
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +31,7 @@ class SecureSocket:
         origin: the Origin header; a session is sent with the URL's own unless another is given.
         headers, ssl, proxy: see `Address`.
         codec: what the server's consumer has as its `codec`.
-        backoff: when to come back.
+        backoff: when to come back; sockets may be given the same.
         limits: what is bounded, and how.
         on_state: called with each new state.
         on_denied: called with each refusal of a message that was sent without `request()`.
@@ -66,7 +67,7 @@ class SecureSocket:
         )  # fmt: skip
         self._address = Address(url=url, origin=origin, headers=headers or {}, ssl=ssl, proxy=proxy)
         self._desk = Desk(credentials, limits or Limits(), codec, on_denied)
-        self._keeper = Keeper(self._address, self._desk, backoff or Backoff(), on_state)
+        self._keeper = Keeper(self._address, self._desk, copy(backoff or Backoff()), on_state)
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -88,7 +89,7 @@ class SecureSocket:
 
     @property
     def hello(self) -> Mapping[str, Any] | None:
-        """What the server said first on this connection, if it says `hello`."""
+        """What the server said first, on this connection or the one before, if it says `hello`."""
         return self._desk.hello
 
     async def __aenter__(self) -> Self:

@@ -32,6 +32,15 @@ async def wait(protocol: Any) -> None:
         await asyncio.sleep(POLL)
 
 
+def outlast_answers(protocol: Any) -> None:
+    """Let a closing socket of Daphne's stay until its goodbye is written, and not for autobahn's second at most.
+
+    autobahn then drops it with whatever Twisted still holds, and an event loop that closes many sockets at once comes
+    to the writing later than that.
+    """
+    protocol.closeHandshakeTimeout = 0
+
+
 def unsent(protocol: Any) -> int:
     """Bytes in Twisted's buffer for a protocol's socket; 0 where it has none, as after the end."""
     transport = protocol.transport

@@ -1,6 +1,8 @@
 """The application that the client's tests talk to: `tests.live.site` with a consumer that answers by `ref`."""
 
 import asyncio
+import time
+from typing import Any
 
 import msgspec
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -56,6 +58,17 @@ class Open(Answering):
     allow_anonymous = True
 
 
+class Laborious(Open):
+    """Keeps the event loop from everybody else while it ends, as a busy server does."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Not a wait for anything: it stands for work.
+            time.sleep(0.02)
+
+
 class Encrypted(Open):
     codec = FernetCodec(keys=[KEY])
 
@@ -63,6 +76,7 @@ class Encrypted(Open):
 own = [
     path("answering/", Answering.as_asgi()),
     path("answering/open/", Open.as_asgi()),
+    path("answering/laborious/", Laborious.as_asgi()),
     path("answering/encrypted/", Encrypted.as_asgi()),
 ]
 application = ProtocolTypeRouter({

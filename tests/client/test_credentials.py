@@ -2,7 +2,7 @@
 
 import pytest
 
-from channels_secure.client import Again, Refused, SecureSocket
+from channels_secure.client import Again, Ending, Refused, SecureSocket
 from channels_secure.client.credentials import Credentials, Fetch
 from channels_secure.client.link import Address
 
@@ -58,8 +58,11 @@ async def test_a_fetched_token_is_what_a_newer_one_is_fetched_with() -> None:
 @pytest.mark.parametrize("kind", ["ticket", "token", "session"])
 async def test_what_could_end_a_header_is_never_sent_and_never_repeated(kind: str, bad: object) -> None:
     credentials = Credentials(**{kind: lambda: bad})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=f"^the {kind} is empty or has characters that cannot be sent$"):
+    with pytest.raises(Refused) as refused:
         await credentials.offer()
+    assert refused.value.ending == Ending(
+        again=Again.NO, reason="bad_request", message=f"the {kind} is empty or has characters that cannot be sent"
+    )
 
 
 @pytest.mark.parametrize("kind", ["ticket", "token", "session"])

@@ -16,6 +16,7 @@ from django.contrib.auth.models import User
 from channels_secure.blocklist import ablock
 from channels_secure.client import (
     Backoff,
+    Limits,
     MessageDenied,
     Refused,
     SecureSocket,
@@ -353,6 +354,21 @@ async def test_heartbeats_are_answered(strict: LiveServer) -> None:
         assert socket.hello is not None
         assert socket.hello["heartbeat_interval"] == 0.5
     assert states == ["connecting", "open", "closed"]
+
+
+async def test_who_only_listens_is_not_idle(shared_server: StartServer, kind: ServerKind) -> None:
+    live = shared_server(kind, APP, settings={**SETTINGS, "IDLE_TIMEOUT": 1})
+    states: list[str] = []
+    asking = Limits(heartbeat_interval=0.1)
+    silent = Limits(heartbeat_interval=0.1, heartbeat_frames=False)
+    async with (
+        socket_to(live, "/answering/open/", limits=asking, on_state=states.append),
+        socket_to(live, "/answering/open/", limits=silent) as other,
+    ):
+        await until(lambda: other.ending)
+        assert other.ending is not None
+        assert other.ending.reason == "idle_timeout"
+        assert states == ["connecting", "open"]
 
 
 async def test_an_encrypted_consumer_is_talked_to_in_its_own_codec(live: LiveServer) -> None:

@@ -317,7 +317,7 @@ async def test_what_is_sent_while_a_connection_ends_waits_for_the_next() -> None
         connection.transport.write(b'\x81\x11{"type":"ending"}' + b"\x88\x02\x03\xf4")
         await connection.wait_closed()
 
-    limits = Limits(heartbeat_interval=0.05, close_timeout=0.1)
+    limits = Limits(heartbeat_interval=0.05, heartbeat_frames=False, close_timeout=0.1)
     async with running(listening(end_slowly)) as script, soon(script, limits=limits) as socket:
         assert await anext(socket) == {"type": "ending"}
         await socket.send({"type": "say"})
@@ -498,6 +498,38 @@ async def test_frames_that_nobody_can_read_are_passed_over(caplog: pytest.LogCap
     assert "secret" not in caplog.text
 
 
+class Reversing:
+    """A codec, whose own errors are none of ours."""
+
+    def encode(self, text: str, /) -> str:
+        return text[::-1]
+
+    def decode(self, frame: str, /) -> str:
+        if not frame.endswith("{"):
+            raise LookupError("secret")
+        return frame[::-1]
+
+
+async def test_who_has_not_the_codec_is_not_heard(caplog: pytest.LogCaptureFixture) -> None:
+    said = json.dumps({"type": "said"})
+    forged = [said, said.encode(), "secret", goodbye("blocked"), json.dumps(goodbye("blocked")).encode(), said]
+    script = Script(says(said[::-1], *forged, json.dumps({"type": "last"})[::-1]))
+    async with running(script), soon(script, codec=Reversing()) as socket:
+        assert [await anext(socket) for _ in range(2)] == [{"type": "said"}, {"type": "last"}]
+        assert socket.state is SocketState.OPEN
+    assert "secret" not in caplog.text
+
+
+async def test_before_the_first_frame_in_the_codec_only_a_refusal_is_read_without_it() -> None:
+    script = Script(says({"type": "said"}, json.dumps({"type": "last"})[::-1]))
+    async with running(script), soon(script, codec=Reversing()) as socket:
+        assert await anext(socket) == {"type": "last"}
+    async with running(Script(refuses())) as script:
+        with pytest.raises(Refused, match="permission_denied"):
+            async with soon(script, codec=Reversing()):
+                raise AssertionError("nobody was let in")
+
+
 async def test_messages_that_nobody_takes_make_room_and_that_is_told() -> None:
     frames = [{"type": "said", "number": number} for number in range(6)]
     async with running(Script(says(*frames))) as script, soon(script, limits=Limits(inbox_size=2)) as socket:
@@ -661,8 +693,6 @@ async def test_credentials_that_cannot_be_fetched_are_asked_for_again(caplog: py
         tries.append(1)
         if len(tries) == 1:
             raise OSError(f"no answer to ?key={SECRET}")
-        if len(tries) == 2:
-            return f"{SECRET}\n"
         return SECRET
 
     tries: list[int] = []
@@ -671,9 +701,41 @@ async def test_credentials_that_cannot_be_fetched_are_asked_for_again(caplog: py
         socket = soon(script, token=fetch, on_state=lambda state: told.append(str(socket.ending)))
         async with socket:
             assert script.requests[0].headers["Authorization"] == f"Bearer {SECRET}"
-    assert len(tries) == 3
+    assert len(tries) == 2
     assert any("could not be fetched (OSError)" in text for text in told)
+    assert "client.no_credentials" in caplog.text
     assert not [text for text in (caplog.text, *told) if SECRET in text]
+
+
+@pytest.mark.parametrize("kind", ["ticket", "token", "session"])
+async def test_credentials_that_cannot_be_sent_are_no_reason_to_wait_for_ever(kind: str) -> None:
+    async with running(listening()) as script:
+        with pytest.raises(Refused, match=f"bad_request.*the {kind} is empty") as refused:
+            async with soon(script, **{kind: lambda: f"Bearer {SECRET}"}):
+                raise AssertionError("nobody was let in")
+    assert script.requests == []
+    assert SECRET not in repr(refused.value)
+
+
+async def test_a_ticket_endpoint_that_refuses_without_a_word_is_not_asked_ten_times() -> None:
+    asked: list[int] = []
+
+    def fetch() -> str:
+        asked.append(1)
+        raise Refused.from_response(403, {}, b"<h1>CSRF verification failed</h1>")
+
+    async with running(listening()) as script:
+        with pytest.raises(Refused, match="HTTP 403"):
+            async with soon(script, ticket=fetch):
+                raise AssertionError("nobody was let in")
+    assert len(asked) == 1
+
+
+async def test_one_backoff_serves_many_sockets_and_none_pays_for_another() -> None:
+    backoff = Backoff(doubtful=1, **SOON)
+    for _ in range(3):
+        async with running(listening((403, {}, b""))) as script, soon(script, backoff=backoff) as socket:
+            assert await socket.request({"type": "ask"}) == {"type": "answered", "ref": "cs-1"}
 
 
 async def test_what_the_ticket_endpoint_says_is_obeyed() -> None:
