@@ -11,7 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from channels_secure.codecs.fernet import Cipher
 
-Keys = str | bytes | Iterable[str | bytes]
+# None is what an environment without the key gives: the system check says so, and not the import of a module.
+Keys = str | bytes | Iterable[str | bytes] | None
 # Seconds: what a slow network and clocks that differ a little need.
 TTL = 60
 
@@ -29,7 +30,7 @@ class FernetCodec:
     A declaration that cannot work is reported by the system check `channels_secure.E013`.
     """
 
-    def __init__(self, keys: Keys | Callable[[Any], Keys | Awaitable[Keys]] = (), *, ttl: int | None = TTL) -> None:
+    def __init__(self, keys: Keys | Callable[[Any], Keys | Awaitable[Keys]] = None, *, ttl: int | None = TTL) -> None:
         self._ask = keys if callable(keys) else None
         self._keys = () if callable(keys) else _listed(keys)
         self._ttl = ttl
@@ -53,7 +54,7 @@ class FernetCodec:
             return self
         answer = self._ask(consumer)
         keys: Any = await answer if isawaitable(answer) else answer
-        opened = FernetCodec(() if keys is None else keys, ttl=self._ttl)
+        opened = FernetCodec(keys, ttl=self._ttl)
         fault = opened.problem()
         if fault:
             raise ImproperlyConfigured(f"FernetCodec for one connection {fault}")
@@ -85,4 +86,4 @@ class FernetCodec:
 
 
 def _listed(keys: Keys) -> tuple[str | bytes, ...]:
-    return (keys,) if isinstance(keys, str | bytes) else tuple(keys)
+    return (keys,) if isinstance(keys, str | bytes) else tuple(keys or ())

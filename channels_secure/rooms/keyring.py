@@ -9,7 +9,9 @@ from django.utils import timezone
 
 from channels_secure import audit
 from channels_secure.audit import Source
+from channels_secure.exceptions import Denied
 from channels_secure.models import policy_change
+from channels_secure.policy.decisions import Reason
 from channels_secure.rooms.answers import Person, shown
 from channels_secure.rooms.key_messages import MAX_HOLDERS, Holder
 from channels_secure.rooms.models import Membership, Room
@@ -29,7 +31,7 @@ class Standing:
     Args:
         number: of the newest epoch, 0 before the first.
         holders: the members that have a public key.
-        wanted: the fingerprints of these keys; fewer where two members say that they have the same.
+        wanted: the fingerprints of these keys.
         held: the fingerprints for which the newest room key was wrapped.
     """
 
@@ -45,12 +47,14 @@ class Standing:
 
 
 def standing_of(room_pk: int) -> Standing:
-    """The keys of a room as they are stored now."""
-    inside = Membership._base_manager.filter(room_id=room_pk, banned=False, role__in=INSIDE)
-    keys = PublicKey._base_manager.filter(user__in=inside.values("user")).select_related("user").order_by("user_id")
-    known = list(keys[: MAX_HOLDERS + 1])
-    newest = Epoch._base_manager.filter(room_id=room_pk).order_by("-number").first()
-    held = WrappedKey._base_manager.filter(epoch=newest).values_list("fingerprint", flat=True) if newest else ()
+    """The keys of a room as they are stored now, and not as a replica remembers them."""
+    using = router.db_for_write(Epoch)
+    inside = Membership._base_manager.using(using).filter(room_id=room_pk, banned=False, role__in=INSIDE)
+    keys = PublicKey._base_manager.using(using).filter(user__in=inside.values("user"))
+    known = list(keys.select_related("user").order_by("user_id")[: MAX_HOLDERS + 1])
+    newest = Epoch._base_manager.using(using).filter(room_id=room_pk).order_by("-number").first()
+    boxes = WrappedKey._base_manager.using(using).filter(epoch=newest)
+    held = boxes.values_list("fingerprint", flat=True) if newest else ()
     return Standing(
         number=newest.number if newest else 0,
         holders=tuple(Holder(user=shown(key.user), key=key.key) for key in known),
@@ -74,6 +78,9 @@ def publish(user: Any, key: str, replace: bool, source: Source) -> tuple[str, bo
 
     Another key than the one in force is stored only with `replace`: a second browser must not shut out the first by
     itself.
+
+    Raises:
+        Denied: it is the key of another user, whose browser would take this one for a liar and stop.
     """
     known = _key_of(user.pk)
     if known is not None and (known == key or not replace):
@@ -84,6 +91,8 @@ def publish(user: Any, key: str, replace: bool, source: Source) -> tuple[str, bo
         if known is not None and (known == key or not replace):
             return known, False  # another browser was faster
         facts = {"key": key, "fingerprint": fingerprint_of(key), "made_at": timezone.now()}
+        if PublicKey._base_manager.filter(fingerprint=facts["fingerprint"]).exclude(user_id=user.pk).exists():
+            raise Denied(Reason.PERMISSION_DENIED, detail="another user's key")
         PublicKey._base_manager.update_or_create(user_id=user.pk, defaults=facts)
         act = "key_published" if known is None else "key_replaced"
         audit.write("room.moderated", act, source=source, detail={"fingerprint": facts["fingerprint"]})

@@ -3,9 +3,11 @@
 Whose key is whose is what the members compare; docs/explanation/encryption.md says what a server that lies could do.
 """
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from channels_secure import audit, blocklist, database
+from channels_secure.conf import get_settings
 from channels_secure.connections import events
 from channels_secure.consumers import handles
 from channels_secure.exceptions import Denied
@@ -24,6 +26,7 @@ from channels_secure.rooms.key_messages import (
     Rotated,
     Stale,
     State,
+    Wrapped,
 )
 from channels_secure.rooms.models import Room
 from channels_secure.rooms.roles import Role
@@ -40,7 +43,9 @@ class SealedRoomMixin(Base):
 
     room: Room
 
+    # For which version of the policies and which epoch the room key was in line, and until when that is believed.
     _in_line: tuple[int, int] | None = None
+    _believed_until = 0.0
     _fetched = False
 
     @property
@@ -88,7 +93,8 @@ class SealedRoomMixin(Base):
         if maker is None:
             await self._answer_stale(message.id)
             return
-        begun = EpochBegun(epoch=message.epoch, maker=maker, boxes=message.boxes)
+        told = [Wrapped(to=to, box=box) for to, box in boxes.items()]
+        begun = EpochBegun(epoch=message.epoch, maker=maker, boxes=told)
         await hub(self.channel_layer_alias).broadcast(
             group_name(self.room.group), encode(begun).decode(), must_arrive=False
         )
@@ -97,20 +103,22 @@ class SealedRoomMixin(Base):
     async def check_sealed(self, sealed: Sealed, ref: str | int | None) -> bool:
         """Whether a sealed message may be passed on; False when its sender was told to make a new room key first.
 
-        The database is asked once for each change of policy, memberships and public keys among them.
+        The database is asked once for each change of policy, memberships and public keys among them; what is changed
+        past the models, by SQL, is noticed after a `REVALIDATE_INTERVAL`, as everywhere.
 
         Raises:
             Denied: the sender is no member, so that nobody could open it.
         """
         self._require_member()
-        snapshot = blocklist.current()
-        if snapshot is not None and self._in_line == (snapshot.version, sealed.epoch):
+        snapshot, now = blocklist.current(), time.monotonic()
+        if snapshot is not None and self._in_line == (snapshot.version, sealed.epoch) and now < self._believed_until:
             return True
         standing = await database.run(keyring.standing_of, self.room.pk)
         if not standing.in_line or sealed.epoch != standing.number:
             await self.send_json(Stale(epoch=standing.number, ref=ref))
             return False
         self._in_line = None if snapshot is None else (snapshot.version, sealed.epoch)
+        self._believed_until = now + get_settings().revalidate_interval
         return True
 
     def _require_member(self) -> None:

@@ -176,7 +176,8 @@ def test_another_browser_needs_a_decision_and_the_others_are_warned(people: Peop
     ann.wait_for_function("changes.length")
     assert ann.evaluate("changes") == [["ben", before, other.evaluate("identity.fingerprint")]]
     assert ann.evaluate(SAY, SECRET) == "key_changed"
-    ann.evaluate("(id) => room.accept(id, {verified: true})", people.sessions["ben"][0])
+    accept = "([id, fingerprint]) => room.accept(id, {fingerprint, verified: true})"
+    ann.evaluate(accept, [people.sessions["ben"][0], other.evaluate("identity.fingerprint")])
     assert ann.evaluate(SAY, "hello again") == "room.done"
     other.wait_for_function("heard.length")
     assert other.evaluate("heard") == [["ann", "hello again", None]]

@@ -85,6 +85,8 @@ test("a key that is none is refused without being repeated", async () => {
 
 const isSaid = (frame) => frame.type === "room.said";
 
+const once = (room, name) => new Promise((resolve) => room.on(name, resolve));
+
 class Person {
   heard = [];
   errors = [];
@@ -277,11 +279,14 @@ test("messages in another order are refused, and those kept back are counted", a
   assert.deepEqual(ben.codes, ["replayed"]);
 });
 
+const another = (box) => `${box.startsWith("A") ? "B" : "A"}${box.slice(1)}`;
 const FORGERIES = {
   "another sender": (said) => ({ ...said, user: { id: 2, name: "user 2" } }),
   "another number": (said) => ({ ...said, sealed: { ...said.sealed, n: said.sealed.n + 1 } }),
   "another stream": (said) => ({ ...said, sealed: { ...said.sealed, stream: "A".repeat(22) } }),
-  "another text": (said) => ({ ...said, sealed: { ...said.sealed, box: `A${said.sealed.box.slice(1)}` } }),
+  "another text": (said) => ({ ...said, sealed: { ...said.sealed, box: another(said.sealed.box) } }),
+  "a number that is text": (said) => ({ ...said, sealed: { ...said.sealed, n: `${said.sealed.n}` } }),
+  "a number that is none": (said) => ({ ...said, sealed: { ...said.sealed, n: 1.5 } }),
   "a box that is none": (said) => ({ ...said, sealed: { ...said.sealed, box: "A" } }),
 };
 for (const [what, forge] of Object.entries(FORGERIES)) {
@@ -308,10 +313,12 @@ test("a message of one room does not open in another", async () => {
 test("a room key that the server makes itself is refused", async () => {
   const { relay, ann, ben } = await two(), server = await Identity.open(9, { store: memory() });
   const forged = new Relay();
-  forged.keys.set(2, ben.identity.publicKey);
   const sham = new SealedRoom(forged.connect(9), { room: "red", user: 9, identity: server, store: memory() });
+  await once(sham, "ready");
+  forged.keys.set(2, ben.identity.publicKey);
   await sham.say("x");
   const { epoch, boxes } = forged.epochs[0];
+  boxes[0].to = ann.identity.fingerprint;
   for (const key of [ann.identity.publicKey, server.publicKey]) {
     ben.socket.hear({ type: "keys.epoch", epoch, boxes, maker: { user: { id: 1, name: "user 1" }, key } });
   }
@@ -320,9 +327,198 @@ test("a room key that the server makes itself is refused", async () => {
   assert.equal(relay.epochs.length, 0);
 });
 
+test("a room key by nobody who was ever a member opens no message, in whose name it may be", async () => {
+  const { relay, ann, ben } = await two(), server = await Identity.open(99, { store: memory() });
+  const forged = new Relay(), socket = forged.connect(99), { request } = socket;
+  forged.keys.set(2, ben.identity.publicKey);
+  const sham = new SealedRoom(socket, { room: "red", user: 99, identity: server, store: memory() });
+  await sham.say("to make a room key");
+  const { boxes, maker } = forged.epochs[0];
+  server.fingerprint = ann.identity.fingerprint;
+  socket.request = async () => { throw new Error("so that the next has another stream"); };
+  await assert.rejects(sham.say("x"));
+  socket.request = request;
+  await sham.say("I am Ann");
+  const lie = { epoch: 1, maker, boxes: [...boxes.filter(({ to }) => to === ben.identity.fingerprint)] };
+  lie.boxes.push({ to: ann.identity.fingerprint, box: boxes[0].box });
+  relay.epochs.push(lie);
+  ben.socket.hear({ type: "keys.epoch", ...lie });
+  ben.socket.hear({ ...forged.relayed.findLast(isSaid), user: { id: 1, name: "user 1" } });
+  await ben.hears(2);
+  assert.deepEqual([ben.texts, ben.codes], [[], ["unknown_member", "unknown_member"]]);
+});
+
+test("whoever can open a room key is shown, also when nothing was heard of them before", async () => {
+  const { relay, ann, ben } = await two(), cleo = await Identity.open(3, { store: memory() });
+  relay.keys.set(3, cleo.publicKey);
+  await ben.room.say("for three");
+  await ann.hears(1);
+  assert.deepEqual(ann.room.members.map(({ fingerprint }) => fingerprint).sort(), [
+    ann.identity.fingerprint, ben.identity.fingerprint, cleo.fingerprint,
+  ].sort());
+  assert.deepEqual([ann.texts, ann.codes], [["for three"], []]);
+});
+
+test("a room key for somebody whom the server does not show is not spoken with", async () => {
+  const { relay, ann, ben } = await two(), spy = await Identity.open(3, { store: memory() });
+  relay.keys.set(3, spy.publicKey);
+  const isShown = ({ user }) => user.id !== 3;
+  relay.bend = (frame, id) => id === 1 && frame.members ? [{ ...frame, members: frame.members.filter(isShown) }] : [frame];
+  await ben.room.say("for three");
+  await ann.hears(1);
+  await assert.rejects(ann.room.say("secret"), (error) => error.code === "stale");
+  assert.equal(relay.relayed.filter(isSaid).length, 1);
+});
+
+test("a key that comes while a room key is being made is given none", async () => {
+  const { relay, ann, ben } = await two(), server = await Identity.open(9, { store: memory() });
+  const { request } = ann.socket, rotations = [], { deriveBits } = crypto.subtle;
+  ann.socket.request = (message) => {
+    if (message.type === "keys.rotate") rotations.push(message.boxes.map(({ to }) => to));
+    return request.call(ann.socket, message);
+  };
+  crypto.subtle.deriveBits = async (...facts) => {
+    delete crypto.subtle.deriveBits;
+    ann.socket.hear({ type: "keys.changed", user: { id: 2, name: "user 2" }, key: server.publicKey });
+    await ann.until(() => ann.keychanges.length === 1);
+    return deriveBits.apply(crypto.subtle, facts);
+  };
+  await assert.rejects(ann.room.say("secret"), (error) => error.code === "key_changed");
+  assert.deepEqual(rotations, [[ann.identity.fingerprint, ben.identity.fingerprint]]);
+});
+
+test("a room key that comes while a message is being sealed does not put its number on the old one", async () => {
+  const { relay, ann, ben } = await two(), { request } = ann.socket, { deriveKey } = crypto.subtle;
+  await ann.room.say("1");
+  ann.socket.request = async () => { throw new Error("so that the next has another stream"); };
+  await assert.rejects(ann.room.say("x"));
+  ann.socket.request = request;
+  crypto.subtle.deriveKey = async (...facts) => {
+    delete crypto.subtle.deriveKey;
+    const cleo = await Person.enter(relay, 3);
+    await cleo.room.say("2");
+    await ann.hears(2);
+    return deriveKey.apply(crypto.subtle, facts);
+  };
+  // A server that does not say that it was too late.
+  relay.bend = (frame) => frame.type === "keys.stale" ? [{ type: "room.done" }] : [frame];
+  await ann.room.say("too late");
+  await ann.room.say("3");
+  await ben.hears(3);
+  assert.deepEqual([ben.texts, ben.codes], [["1", "2", "3"], []]);
+});
+
+test("it is no fault when a new room key overtakes what is said of the old one", async () => {
+  const { relay, ann } = await two(), { request } = ann.socket, dan = await Identity.open(4, { store: memory() });
+  await ann.room.say("1");
+  relay.keys.set(4, dan.publicKey);
+  ann.socket.request = async (message) => {
+    const answer = await request.call(ann.socket, message);
+    if (message.type !== "keys.fetch") return answer;
+    ann.socket.request = request;
+    const cleo = await Person.enter(relay, 3);
+    await cleo.room.say("2");
+    await ann.hears(2);
+    return answer;
+  };
+  await ann.room.say("3");
+  ann.socket.hear({ type: "keys.epoch", ...relay.epochs[0] });
+  await ann.room.say("4");
+  await ann.hears(4);
+  assert.deepEqual([ann.texts, ann.codes, relay.epochs.length], [["1", "2", "3", "4"], [], 2]);
+});
+
+test("what one tab hears, another hears too, however late", async () => {
+  const { relay, ann, ben } = await two(), second = await Person.enter(relay, 2, ben.store), held = [];
+  second.socket.hear = (frame) => held.push(frame);
+  await ann.room.say("1");
+  await ben.hears(1);
+  delete second.socket.hear;
+  for (const frame of held) second.socket.hear(frame);
+  await second.hears(1);
+  assert.deepEqual([second.texts, second.codes], [["1"], []]);
+});
+
+test("a tab that was away does not let in again what another tab has heard", async () => {
+  const { relay, ann, ben } = await two(), second = await Person.enter(relay, 2, ben.store);
+  await ann.room.say("1");
+  await second.hears(1);
+  relay.sockets.delete(second.socket);
+  await ann.room.say("2");
+  await ben.hears(2);
+  relay.sockets.add(second.socket);
+  const again = await Person.enter(relay, 1, ann.store);
+  await again.room.say("3");
+  await second.hears(2);
+  await ben.hears(3);
+  const third = await Person.enter(relay, 2, ben.store);
+  third.socket.hear(relay.relayed.filter(isSaid)[1]);
+  await third.hears(1);
+  assert.deepEqual([third.texts, third.codes], [[], ["replayed"]]);
+});
+
+test("nobody uses up the numbers of another's stream", async () => {
+  const { relay, ann, ben } = await two(), mallory = await Person.enter(relay, 3);
+  await ann.room.say("1");
+  await ann.hears(1);
+  const [stream] = relayedStreams(ann), { getRandomValues } = crypto;
+  crypto.getRandomValues = (bytes) => {
+    if (bytes.length !== 16) return getRandomValues.call(crypto, bytes);
+    delete crypto.getRandomValues;
+    bytes.set(Buffer.from(stream, "base64url"));
+    return bytes;
+  };
+  for (const text of ["a", "b", "c"]) await mallory.room.say(text);
+  await ann.room.say("2");
+  await ben.hears(5);
+  assert.deepEqual(new Set(relayedStreams(ann)).size, 1);
+  assert.deepEqual([ben.texts, ben.codes], [["1", "a", "b", "c", "2"], []]);
+});
+
+test("a message with a room key of long ago is not taken, since whoever has left may have made it", async () => {
+  const { relay, ann, ben } = await two();
+  relay.bend = (frame, id) => isSaid(frame) && id === 2 ? [] : [frame];
+  await ann.room.say("1");
+  relay.bend = (frame) => [frame];
+  for (const id of [3, 4]) {
+    await Person.enter(relay, id);
+    await ann.room.say(`${id}`);
+  }
+  await ben.hears(2);
+  ben.socket.hear(relay.relayed.find(isSaid));
+  await ben.hears(3);
+  assert.deepEqual([ben.texts, ben.codes], [["3", "4"], ["replayed"]]);
+  assert.equal((await ben.room.read(relay.relayed.find(isSaid))).text, "1");
+  const seen = JSON.stringify(ben.store.kept.get('["seen","2","red"]'));
+  assert.deepEqual(Object.keys(JSON.parse(seen)), ["2", "3"], "and older counters are forgotten");
+});
+
+test("the key that is accepted is the one that was compared, and not what came meanwhile", async () => {
+  const { ann, ben } = await two(), server = await Identity.open(9, { store: memory() });
+  ann.socket.hear({ type: "keys.changed", user: { id: 2, name: "user 2" }, key: server.publicKey });
+  await ann.until(() => ann.keychanges.length === 1);
+  const compared = { fingerprint: ben.identity.fingerprint, verified: true };
+  await assert.rejects(ann.room.accept(2, compared), (error) => error.code === "key_changed");
+  assert.ok(ann.room.members.every(({ user, verified }) => user.id !== 2 || !verified));
+  await assert.rejects(ann.room.accept(7, compared), (error) => error.code === "unknown_member");
+});
+
+test("a room that could not be entered is entered when something is said", async () => {
+  const relay = new Relay();
+  let refused = 0;
+  relay.bend = (frame) => {
+    if (frame.type === "keys.state" && !refused++) throw new Error("rate_limited");
+    return [frame];
+  };
+  const ann = await Person.enter(relay, 1);
+  assert.deepEqual(ann.errors.map(({ message }) => message), ["rate_limited"]);
+  await ann.room.say("x");
+  await ann.until(() => ann.texts.length === 1);
+});
+
 test("a substituted key is noticed, and nothing is said until somebody accepts it", async () => {
   const { relay, ann, ben } = await two(), server = await Identity.open(9, { store: memory() });
-  await ann.room.accept(2, { verified: true });
+  await ann.room.accept(2, { fingerprint: ben.identity.fingerprint, verified: true });
   await ann.room.say("before");
   relay.keys.set(2, server.publicKey);
   await assert.rejects(ann.room.say("secret"), (error) => error.code === "key_changed" && error.users[0].id === 2);
@@ -333,7 +529,7 @@ test("a substituted key is noticed, and nothing is said until somebody accepts i
   assert.equal(change.wasVerified, true);
   const marks = ann.room.members.map(({ verified, changed }) => [verified, changed]);
   assert.deepEqual(marks, [[true, false], [false, true]]);
-  await ann.room.accept(2);
+  await ann.room.accept(2, { fingerprint: server.fingerprint });
   await ann.room.say("after");
   assert.deepEqual(relay.epochs.at(-1).boxes.length, 2);
   assert.equal(ann.keychanges.length, 1);
@@ -372,7 +568,7 @@ test("a room key whose maker has another key now is read with, but not spoken wi
   await fresh.room.takeOver();
   await ann.until(() => ann.keychanges.length === 1);
   await assert.rejects(ann.room.say("x"), (error) => error.code === "key_changed");
-  await ann.room.accept(2);
+  await ann.room.accept(2, { fingerprint: fresh.identity.fingerprint });
   const old = relay.relayed.find(isSaid), again = await Person.enter(relay, 1, ann.store);
   for (const { room } of [ann, again]) assert.equal((await room.read(old)).text, "made by ben");
   again.room.close();
@@ -386,6 +582,7 @@ test("a second browser does not shut out the first by itself, and says so when i
   const { relay, ann, ben } = await two(), second = await Person.enter(relay, 1);
   assert.deepEqual(second.codes, ["key_elsewhere"]);
   await assert.rejects(second.room.say("x"), (error) => error.code === "key_elsewhere");
+  assert.deepEqual(second.socket.asked, ["keys.publish", "keys.fetch"], "nothing more is asked until it is decided");
   assert.equal(relay.keys.get(1), ann.identity.publicKey);
   await second.room.takeOver();
   await ann.until(() => ann.codes.includes("key_elsewhere"));

@@ -6,7 +6,11 @@ export function memory() {
     kept,
     get: async (key) => kept.get(key),
     put: async (key, value) => void kept.set(key, structuredClone(value)),
-    keep: async (key, value) => kept.get(key) ?? (kept.set(key, value), value),
+    async update(key, change) {
+      const value = change(kept.get(key));
+      kept.set(key, value);
+      return value;
+    },
   };
 }
 

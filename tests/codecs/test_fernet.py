@@ -101,6 +101,8 @@ def test_keys_are_text_or_bytes_one_or_several(keys: object) -> None:
     [
         (FernetCodec(), "has no keys"),
         (FernetCodec(keys=[]), "has no keys"),
+        (FernetCodec(keys=None), "has no keys"),
+        (FernetCodec(keys=[None]), "has a key that is not"),  # type: ignore[list-item]
         (FernetCodec(keys=""), "has a key that is not"),
         (FernetCodec(keys=["secret-of-mine"]), "has a key that is not"),
         (FernetCodec(keys=[KEY, "secret-of-mine"]), "has a key that is not"),

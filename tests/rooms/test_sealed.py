@@ -139,6 +139,18 @@ async def test_when_a_member_leaves_nothing_is_passed_on_before_there_is_a_new_r
     await second.leave()
 
 
+async def test_what_sql_has_changed_is_noticed_after_the_time_of_a_re_validation(settings: Any) -> None:
+    settings.CHANNELS_SECURE = {**settings.CHANNELS_SECURE, "REVALIDATE_INTERVAL": 1}
+    ann, ben = await vault("ann", "ben")
+    first, second = await Seat.take(ann), await Seat.take(ben)
+    await first.rotate(1, [second])
+    assert (await first.say("both", 1))["type"] == "room.done"
+    await Membership.objects.filter(user=ben).aupdate(banned=True)
+    assert (await until_stale(first))["type"] == "keys.stale"
+    await first.leave()
+    await second.leave()
+
+
 async def until_stale(seat: Seat) -> dict[str, Any]:
     """Speak until it is noticed that members have changed: within a second, as every change of policy."""
     async with asyncio.timeout(5):
@@ -256,6 +268,19 @@ async def test_a_room_key_is_taken_only_for_exactly_the_members_and_the_next_epo
         await seat.leave()
 
 
+async def test_of_two_boxes_for_one_member_the_one_that_is_stored_is_told() -> None:
+    ann, ben = await vault("ann", "ben")
+    first, second = await Seat.take(ann), await Seat.take(ben)
+    marks = [(first, "A"), (second, "A"), (second, "B")]
+    boxes = [{"to": seat.keys.fingerprint, "box": mark * 123} for seat, mark in marks]
+    assert (await first.ask("keys.rotate", epoch=1, boxes=boxes))["type"] == "keys.rotated"
+    begun = await heard(second.socket, "keys.epoch")
+    told = [each["box"] for each in begun["boxes"] if each["to"] == second.keys.fingerprint]
+    assert told == [(await second.ask("keys.fetch"))["box"]]
+    await first.leave()
+    await second.leave()
+
+
 async def test_of_two_that_begin_the_same_epoch_at_once_one_wins() -> None:
     ann, ben = await vault("ann", "ben")
     first, second = await Seat.take(ann), await Seat.take(ben)
@@ -274,13 +299,16 @@ def test_the_database_itself_holds_one_epoch_of_a_number() -> None:
         Epoch.objects.create(room=room, number=1, maker_name="ben", maker_key="B")
 
 
-async def test_a_copied_public_key_keeps_nobody_from_making_room_keys() -> None:
+@pytest.mark.parametrize("replace", [False, True])
+async def test_nobody_publishes_the_key_of_another_and_so_makes_their_browser_stop(replace: bool) -> None:
     ann, ben = await vault("ann", "ben")
     first = await Seat.take(ann)
-    thief = Seat(ben, await inside("vault", ben))
+    thief = await Seat.take(ben)
+    if not replace:
+        await PublicKey.objects.filter(user=ben).adelete()
     thief.keys = first.keys
-    await thief.publish()
-    assert (await first.rotate(1, []))["type"] == "keys.rotated"
+    assert (await thief.publish(replace=replace))["code"] == "permission_denied"
+    assert await PublicKey.objects.filter(fingerprint=first.keys.fingerprint).acount() == 1
     await first.leave()
     await thief.leave()
 

@@ -4,7 +4,8 @@ export class EncryptionError extends Error {
    * `unreadable`: a frame or message that does not decrypt. `replayed`: one that came again, or too late.
    * `key_changed`: members (`users`), or the maker of the room key (`user`), have other public keys than before.
    * `key_elsewhere`: another browser of the same user has the key in force. `rolled_back`: the server offers an older
-   * room key. `no_room_key`, `bad_room_key`, `bad_key`, `unknown_member`, `stale`.
+   * room key. `unknown_member`: the maker of a room key, or whom one would accept, was never seen as a member.
+   * `no_room_key`, `bad_room_key`, `bad_key`, `stale`.
    */
   code: string;
   user?: User;
@@ -32,8 +33,8 @@ export function fernet(keys: string | string[], options?: FernetOptions): Promis
 export interface Store {
   get(key: string): Promise<any>;
   put(key: string, value: any): Promise<void>;
-  /** Keep a value unless there is one; returns the one that is kept. */
-  keep(key: string, value: any): Promise<any>;
+  /** Keep what a function makes of the value that is there, in one transaction; returns what is kept then. */
+  update(key: string, change: (before: any) => any): Promise<any>;
 }
 
 /** A store in IndexedDB. */
@@ -78,7 +79,9 @@ export interface Opened {
   /** When the sender's browser sealed it, by its clock. */
   sentAt: Date;
   text: string;
+  /** The key that it is under was compared; whoever has the room key could, with the server, use it. */
   verified: boolean;
+  /** It is under a key that nobody has accepted, or under a former one. */
   changed: boolean;
 }
 
@@ -116,8 +119,11 @@ export class SealedRoom extends EventTarget {
   on<Name extends keyof RoomEvents>(name: Name, handler: (detail: RoomEvents[Name]) => void): () => void;
   /** Seal a text and say it; a new room key is made first where it is due. */
   say(text: string): Promise<any>;
-  /** Go on with a member's present key; `verified` says that its fingerprint was compared. */
-  accept(user: string | number, options?: { verified?: boolean }): Promise<void>;
+  /**
+   * Go on with a member's new key, the one with the `fingerprint` that was shown; `verified` says that people have
+   * compared it. Rejects with `key_changed` when it is another one by now.
+   */
+  accept(user: string | number, options: { fingerprint: string; verified?: boolean }): Promise<void>;
   /** Put this browser's key in force in place of another browser's. */
   takeOver(): Promise<void>;
   /** Forget which room keys were seen: for a room that was deleted and made anew under the same name. */

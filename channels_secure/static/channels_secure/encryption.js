@@ -7,7 +7,7 @@ const fatal = new TextDecoder("utf-8", { fatal: true });
 const NAME = "channels_secure/1";
 const CURVE = { name: "ECDH", namedCurve: "P-256" };
 const SALT = 32, NONCE = 12, SECRET = 32, POINT = 65, STREAM = 16;
-const ATTEMPTS = 5, KEPT_EPOCHS = 50, KEPT_KEYS = 8;
+const ATTEMPTS = 5, KEPT_KEYS = 8;
 
 export class EncryptionError extends Error {
   name = "EncryptionError";
@@ -130,6 +130,9 @@ const result = (request) => new Promise((resolve, reject) => {
   request.onerror = () => reject(request.error);
 });
 
+/** @param {...(string | number)} parts a name that no other parts give */
+const slot = (...parts) => JSON.stringify(parts.map(String));
+
 export function browserStore(name = "channels_secure") {
   /** @type {Promise<IDBDatabase> | undefined} */ let opening;
   const open = () => {
@@ -147,11 +150,10 @@ export function browserStore(name = "channels_secure") {
     get: async (key) => result((await kept("readonly")).get(key)),
     /** @param {string} key @param {any} value */
     put: async (key, value) => { await result((await kept("readwrite")).put(value, key)); },
-    /** @param {string} key @param {any} value */
-    async keep(key, value) {
-      // In one transaction: of two tabs that begin at once, both get the key of the first.
-      const store = await kept("readwrite"), known = await result(store.get(key));
-      if (known !== undefined) return known;
+    /** @param {string} key @param {(before: any) => any} change */
+    async update(key, change) {
+      // In one transaction: two tabs that write at once undo nothing of each other's.
+      const store = await kept("readwrite"), value = change(await result(store.get(key)));
       await result(store.put(value, key));
       return value;
     },
@@ -178,12 +180,14 @@ export class Identity {
 
   /** @param {string | number} user */
   static async open(user, { store = /** @type {import("./encryption.js").Store} */ (browserStore()) } = {}) {
-    const name = `identity:${user}`;
+    const name = slot("identity", user);
     let pair = await store.get(name);
     if (!pair) {
       const { publicKey, privateKey } = await subtle.generateKey(CURVE, false, ["deriveBits"]);
       const raw = new Uint8Array(await subtle.exportKey("raw", publicKey));
-      pair = await store.keep(name, { publicKey: toUnpadded(raw), privateKey });
+      const made = { publicKey: toUnpadded(raw), privateKey };
+      // Of two tabs that begin at once, both get the key of the first.
+      pair = await store.update(name, (known) => known ?? made);
     }
     return new Identity(pair.publicKey, await fingerprintOf(pair.publicKey), pair.privateKey);
   }
@@ -249,8 +253,9 @@ export class SealedRoom extends EventTarget {
   #store;
   /** @type {Map<number, CryptoKey>} */ #keys = new Map();
   /** @type {Map<number, string>} */ #makers = new Map();
+  /** @type {Map<number, string[]>} */ #holders = new Map();
   /** @type {Map<string, any>} */ #members = new Map();
-  /** @type {Map<number, Record<string, number>>} */ #seen = new Map();
+  /** @type {Promise<Record<string, Record<string, number>>>} */ #seen;
   /** @type {any} */ #stream;
   #latest = 0;
   #inLine = false;
@@ -267,6 +272,9 @@ export class SealedRoom extends EventTarget {
     this.#user = String(user);
     this.#identity = identity;
     this.#store = store;
+    // Asked once: what another tab hears from now on is new to this one.
+    this.#seen = store.get(this.#name("seen")).then((/** @type {any} */ seen) => structuredClone(seen ?? {}));
+    this.#seen.catch((error) => this.#fail(error));
     this.#listening = [
       socket.on("message", (/** @type {any} */ frame) => this.#hear(frame)),
       socket.on("open", () => void this.#enter()),
@@ -295,13 +303,16 @@ export class SealedRoom extends EventTarget {
     return this.#saying = this.#saying.catch(() => {}).then(() => this.#say(text));
   }
 
-  /** @param {string | number} user */
-  async accept(user, { verified = false } = {}) {
+  /** @param {string | number} user @param {{fingerprint: string, verified?: boolean}} key */
+  async accept(user, { fingerprint, verified = false }) {
     const member = this.#members.get(String(user));
     if (!member) throw new EncryptionError("unknown_member", "There is no such member with a key.");
-    const { fingerprint, former = [] } = await this.#pinned(user) ?? {};
-    const others = [fingerprint, ...former].filter((one) => one && one !== member.fingerprint).slice(0, KEPT_KEYS);
-    await this.#pin(user, { fingerprint: member.fingerprint, former: others, verified });
+    if (member.fingerprint !== fingerprint) {
+      throw new EncryptionError("key_changed", "It is another key than the one that was compared.", { user: member.user });
+    }
+    const pin = await this.#pinned(user) ?? {};
+    const former = [pin.fingerprint, ...pin.former ?? []].filter((one) => one && one !== fingerprint);
+    await this.#pin(user, { fingerprint, former: former.slice(0, KEPT_KEYS), verified });
     await (this.#entered = this.#fetch());
   }
 
@@ -310,14 +321,22 @@ export class SealedRoom extends EventTarget {
   }
 
   async forget() {
-    await this.#store.put(`epoch:${this.#user}:${this.#room}`, this.#latest = 0);
+    await this.#store.put(this.#name("epoch"), this.#latest = 0);
     this.#keys.clear();
+    this.#makers.clear();
+    this.#holders.clear();
     await this.#enter();
   }
 
   /** @param {any} said @returns {Promise<any>} */
   async read(said) {
+    return (await this.#read(said)).message;
+  }
+
+  /** @param {any} said @returns {Promise<{message: any, sender: string}>} */
+  async #read(said) {
     const { epoch, stream, n, box } = said.sealed, pin = await this.#pinned(said.user.id);
+    if (![epoch, n].every(Number.isSafeInteger)) throw unreadable();
     const member = this.#members.get(String(said.user.id)), roomKey = await this.#keyOf(epoch);
     for (const sender of new Set([member?.fingerprint, pin?.fingerprint, ...pin?.former ?? []])) {
       if (!sender) continue;
@@ -327,7 +346,8 @@ export class SealedRoom extends EventTarget {
         const plain = await subtle.decrypt({ name: "AES-GCM", iv: counted(n), additionalData }, key, fromBase64(box));
         const { text, at } = JSON.parse(fatal.decode(plain)), isPinned = sender === pin?.fingerprint;
         const { id, user } = said, verified = isPinned && !!pin.verified;
-        return { id, user, at: said.at, text: String(text), sentAt: new Date(at), verified, changed: !isPinned };
+        const message = { id, user, at: said.at, text: String(text), sentAt: new Date(at), verified };
+        return { message: { ...message, changed: !isPinned }, sender };
       } catch {
         // Perhaps with the key that they had before.
       }
@@ -336,6 +356,11 @@ export class SealedRoom extends EventTarget {
   }
 
   // Keys
+
+  /** @param {string} what */
+  #name(what) {
+    return slot(what, this.#user, this.#room);
+  }
 
   #enter(replace = false) {
     this.#entered = this.#publish(replace).then(() => this.#fetch()).then(() => this.#emit("ready", this.members));
@@ -353,13 +378,19 @@ export class SealedRoom extends EventTarget {
     return new EncryptionError("key_elsewhere", "Another browser has the key in force; takeOver() replaces it.");
   }
 
+  /** @returns {Promise<void>} */
   async #fetch() {
-    const state = await this.#socket.request({ type: "keys.fetch" });
+    const newest = await this.#newest(), state = await this.#socket.request({ type: "keys.fetch" });
     await this.#look(state.members);
-    await this.#rise(state.epoch);
+    // Whoever has left since may have an older room key.
+    if (state.epoch < newest) throw new EncryptionError("rolled_back", "The server offers a room key that was replaced.");
+    // The next was heard of while this was on its way.
+    if (state.epoch < this.#latest) return this.#fetch();
     this.#inLine = state.in_line;
-    // Without it one can still make the next.
-    if (state.box) await this.#adopt(state.epoch, state.maker, state.box).catch((error) => this.#fail(error));
+    await this.#rise(state.epoch);
+    // Of somebody who is gone nothing is taken to speak with, and without it one can still make the next.
+    if (!state.box || !this.#members.has(String(state.maker.user.id))) return;
+    await this.#adopt(state.epoch, state.maker, state.box).catch((error) => this.#fail(error));
   }
 
   /** @param {any[]} holders */
@@ -390,34 +421,35 @@ export class SealedRoom extends EventTarget {
 
   /** @param {string | number} user */
   #pinned(user) {
-    return this.#store.get(`peer:${this.#user}:${user}`);
+    return this.#store.get(slot("peer", this.#user, user));
   }
 
   /** @param {string | number} user @param {any} pin */
   #pin(user, pin) {
-    return this.#store.put(`peer:${this.#user}:${user}`, pin);
+    return this.#store.put(slot("peer", this.#user, user), pin);
   }
 
-  /** @param {number} epoch never an older one than was seen: whoever has left since may have its key */
+  /** The newest room key that any tab of this browser has heard of. */
+  async #newest() {
+    return Math.max(this.#latest, await this.#store.get(this.#name("epoch")) ?? 0);
+  }
+
+  /** @param {number} epoch */
   async #rise(epoch) {
-    const name = `epoch:${this.#user}:${this.#room}`, kept = await this.#store.get(name) ?? 0;
-    const highest = Math.max(this.#latest, kept);
-    if (epoch < highest) throw new EncryptionError("rolled_back", "The server offers a room key that was replaced.");
-    if (epoch > highest) await this.#store.put(name, epoch);
-    if (epoch !== this.#latest) this.#stream = undefined;
-    this.#latest = epoch;
+    this.#latest = Math.max(this.#latest, epoch);
+    await this.#store.update(this.#name("epoch"), (kept = 0) => Math.max(kept, epoch));
   }
 
   /** @param {number} epoch @param {any} maker @param {string} box */
   async #adopt(epoch, maker, box) {
     if (this.#keys.has(epoch)) return;
-    const fingerprint = await fingerprintOf(maker.key), pin = await this.#pinned(maker.user.id);
-    if (!pin && maker.user.id !== null) await this.#pin(maker.user.id, { fingerprint, verified: false });
-    else if (![pin?.fingerprint, ...pin?.former ?? []].includes(fingerprint)) {
-      const { user } = maker;
+    const { user, key } = maker, fingerprint = await fingerprintOf(key), pin = await this.#pinned(user.id);
+    // Whoever makes a room key can write in everybody's name: nobody does who was never shown as a member.
+    if (!pin) throw new EncryptionError("unknown_member", "The room key is by nobody who was seen here.", { user });
+    if (![pin.fingerprint, ...pin.former ?? []].includes(fingerprint)) {
       throw new EncryptionError("key_changed", "Whoever made the room key has another public key now.", { user });
     }
-    this.#keys.set(epoch, await unwrap(this.#identity, maker.key, this.#wrapContext(epoch, fingerprint), box));
+    this.#keys.set(epoch, await unwrap(this.#identity, key, this.#wrapContext(epoch, fingerprint), box));
     this.#makers.set(epoch, fingerprint);
   }
 
@@ -425,7 +457,10 @@ export class SealedRoom extends EventTarget {
   async #keyOf(epoch) {
     if (!this.#keys.has(epoch)) {
       const state = await this.#socket.request({ type: "keys.fetch", epoch });
-      if (state.epoch === epoch && state.box) await this.#adopt(epoch, state.maker, state.box);
+      if (state.epoch === epoch && state.box) {
+        await this.#look(state.members);
+        await this.#adopt(epoch, state.maker, state.box);
+      }
     }
     const key = this.#keys.get(epoch);
     if (!key) throw new EncryptionError("no_room_key", "This was sealed when one had no key here.");
@@ -448,15 +483,16 @@ export class SealedRoom extends EventTarget {
   }
 
   async #rotate() {
-    const changed = this.members.filter((member) => member.changed);
+    // As they are now: a key that another one takes the place of meanwhile gets no room key.
+    const { members } = this, changed = members.filter((member) => member.changed);
     if (changed.length) {
       const users = changed.map((member) => member.user);
       throw new EncryptionError("key_changed", "Members have other public keys: compare, then accept().", { users });
     }
     const epoch = this.#latest + 1, secret = randomBytes(SECRET), boxes = new Map();
-    for (const { key, fingerprint } of this.#members.values()) {
+    for (const { key, fingerprint } of members) {
       const about = this.#wrapContext(epoch, this.#identity.fingerprint, fingerprint);
-      if (!boxes.has(fingerprint)) boxes.set(fingerprint, await wrap(this.#identity, key, about, secret));
+      boxes.set(fingerprint, await wrap(this.#identity, key, about, secret));
     }
     const listed = Array.from(boxes, ([to, box]) => ({ to, box }));
     const answer = await this.#socket.request({ type: "keys.rotate", epoch, boxes: listed });
@@ -465,13 +501,20 @@ export class SealedRoom extends EventTarget {
     await this.#rise(epoch);
     this.#keys.set(epoch, await subtle.importKey("raw", secret, "HKDF", false, ["deriveKey"]));
     this.#makers.set(epoch, this.#identity.fingerprint);
+    this.#holders.set(epoch, [...boxes.keys()]);
     this.#inLine = true;
+  }
+
+  /** @param {number} epoch whether its room key, as far as is known here, was wrapped for exactly the members shown */
+  #isForTheShown(epoch) {
+    const to = new Set(this.#holders.get(epoch)), shown = new Set(this.members.map((member) => member.fingerprint));
+    return !to.size || (to.size === shown.size && [...to].every((one) => shown.has(one)));
   }
 
   /** Whether the room key may be used to speak: a key that somebody has replaced may be in other hands by now. */
   get #isSound() {
     const maker = this.#makers.get(this.#latest), { members } = this;
-    return this.#inLine && members.some(({ fingerprint }) => fingerprint === maker) &&
+    return this.#inLine && this.#isForTheShown(this.#latest) && members.some(({ fingerprint }) => fingerprint === maker) &&
       !members.some(({ changed }) => changed);
   }
 
@@ -479,7 +522,8 @@ export class SealedRoom extends EventTarget {
 
   /** @param {string} text */
   async #say(text) {
-    await this.#entered;
+    // Once more, where it was the connection, or a limit; a decision is somebody's.
+    await this.#entered.catch((error) => error instanceof EncryptionError ? Promise.reject(error) : this.#enter());
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       if (!this.#isSound) await this.#rotate();
       if (!this.#isSound) continue;
@@ -502,9 +546,9 @@ export class SealedRoom extends EventTarget {
   async #seal(text) {
     const epoch = this.#latest, { fingerprint } = this.#identity;
     const key = /** @type {CryptoKey} */ (this.#keys.get(epoch));
-    if (!this.#stream) {
+    if (this.#stream?.roomKey !== key) {
       const name = randomBytes(STREAM), about = this.#streamContext(epoch, fingerprint);
-      this.#stream = { name: toUnpadded(name), n: 0, key: await deriveFrom(key, name, about) };
+      this.#stream = { roomKey: key, name: toUnpadded(name), n: 0, key: await deriveFrom(key, name, about) };
     }
     const n = ++this.#stream.n, { name: stream, key: streamKey } = this.#stream;
     const additionalData = this.#messageContext(epoch, fingerprint, stream, n);
@@ -524,12 +568,21 @@ export class SealedRoom extends EventTarget {
   async #take(frame) {
     if (frame.type === "room.said" && frame.sealed) await this.#open(frame);
     else if (frame.type === "keys.changed") await this.#heardOfKey(frame);
-    else if (frame.type === "keys.epoch") {
-      await this.#rise(frame.epoch);
-      this.#inLine = true;
-      const own = frame.boxes.find((/** @type {any} */ one) => one.to === this.#identity.fingerprint);
-      if (own) await this.#adopt(frame.epoch, frame.maker, own.box);
-    }
+    else if (frame.type === "keys.epoch") await this.#heardOfEpoch(frame);
+  }
+
+  /** @param {any} frame */
+  async #heardOfEpoch({ epoch, maker, boxes }) {
+    await this.#entered.catch(() => {});
+    // The next may overtake it on its way here, or to another tab.
+    if (epoch < await this.#newest()) return;
+    this.#holders.set(epoch, boxes.map((/** @type {any} */ { to }) => to));
+    // Whoever can open it is shown among the members, before anything is said with it.
+    if (!this.#isForTheShown(epoch)) return this.#fetch();
+    this.#inLine = true;
+    await this.#rise(epoch);
+    const own = boxes.find((/** @type {any} */ { to }) => to === this.#identity.fingerprint);
+    if (own) await this.#adopt(epoch, maker, own.box);
   }
 
   /** @param {any} frame */
@@ -545,25 +598,24 @@ export class SealedRoom extends EventTarget {
     await this.#entered.catch(() => {});
     // Whoever has joined since is not known yet.
     if (!this.#members.has(String(said.user.id))) await this.#fetch();
-    const message = await this.read(said), { epoch, stream, n } = said.sealed;
-    const seen = await this.#seenIn(epoch), before = seen[stream];
-    if (before !== undefined && n <= before) throw new EncryptionError("replayed", "A message came again or too late.");
-    seen[stream] = n;
-    await this.#store.put(this.#seenName(epoch), { ...seen });
-    this.#emit("message", { ...message, missing: before === undefined ? null : n - before - 1 });
+    const { message, sender } = await this.#read(said);
+    this.#emit("message", { ...message, missing: await this.#count(said.sealed, sender) });
   }
 
-  /** @param {number} epoch */
-  async #seenIn(epoch) {
-    const seen = this.#seen.get(epoch) ?? { ...await this.#store.get(this.#seenName(epoch)) };
-    this.#seen.set(epoch, seen);
-    for (const old of this.#seen.keys()) if (old <= epoch - KEPT_EPOCHS) this.#seen.delete(old);
-    return seen;
-  }
-
-  /** @param {number} epoch */
-  #seenName(epoch) {
-    return `seen:${this.#user}:${this.#room}:${epoch}`;
+  /** How many were kept back before it. @param {any} sealed @param {string} sender @returns {Promise<number | null>} */
+  async #count({ epoch, stream, n }, sender) {
+    // The sender stands in the name, or one could use up the numbers of another's stream.
+    const seen = await this.#seen, name = slot(sender, stream), before = seen[epoch]?.[name];
+    // One room key back may be on its way; an older one is known to whoever has left since.
+    const isLate = (/** @type {number} */ old) => old < this.#latest - 1;
+    if (isLate(epoch) || n <= (before ?? 0)) throw new EncryptionError("replayed", "A message came again or too late.");
+    (seen[epoch] ??= {})[name] = n;
+    for (const old of Object.keys(seen)) if (isLate(Number(old))) delete seen[old];
+    await this.#store.update(this.#name("seen"), (/** @type {typeof seen} */ kept = {}) => {
+      const recent = Object.fromEntries(Object.entries(kept).filter(([old]) => !isLate(Number(old))));
+      return { ...recent, [epoch]: { ...recent[epoch], [name]: Math.max(n, recent[epoch]?.[name] ?? 0) } };
+    });
+    return before === undefined ? null : n - before - 1;
   }
 
   /** @param {any} error */
