@@ -76,13 +76,14 @@ def doing(act: Act, room: Room | str, by: Any, user: Any = None, *, gives: Role 
     more.
 
     Raises:
-        Denied: the role of `by`, who is a user, does not allow it. A name, or None, is not asked for one.
+        Denied: the role of `by` does not allow it. A text or None is not asked for one; everything else is, and so
+            somebody who is not logged in does nothing.
         ValueError: there is no such room or user.
     """
     stored = stored_room(room)
     with changing(stored) as using:
         fresh = stored_room(stored)
-        actor = _role(fresh, by) if getattr(by, "pk", None) is not None else None
+        actor = None if by is None or isinstance(by, str) else _role(fresh, by)
         if actor is not None and not may(act, actor):
             raise Denied(Reason.PERMISSION_DENIED, detail=f"{actor} may not {act}")
         target = None if user is None else stored_user(user)
@@ -98,10 +99,9 @@ def doing(act: Act, room: Room | str, by: Any, user: Any = None, *, gives: Role 
             audit.write("room.moderated", act, user=target, actor=name_of(by), detail=detail)
 
 
-def own_words(room: Room | str, by: Any, message: str) -> Deed:
+def own_words(room: Room, by: Any, message: str) -> Deed:
     """Somebody takes back what they have said themselves."""
-    stored, using = stored_room(room), router.db_for_write(Room)
-    return Deed(act=Act.DELETE, room=stored, by=by, using=using, facts={"message": message})
+    return Deed(act=Act.DELETE, room=room, by=by, using=router.db_for_write(Room), facts={"message": message})
 
 
 def stored_room(room: Room | str) -> Room:
@@ -126,7 +126,8 @@ def user_of(key: str) -> Any:
 
 
 def _role(room: Room, user: Any) -> Role:
-    return role_of(room, _membership(room, user), user.pk)
+    pk = getattr(user, "pk", None)
+    return Role.GUEST if pk is None else role_of(room, _membership(room, user), pk)
 
 
 def _membership(room: Room, user: Any) -> Membership | None:

@@ -17,6 +17,12 @@ class Person(msgspec.Struct, frozen=True):
     name: str
 
 
+class PersonHere(Person, frozen=True):
+    """Somebody who is in the room, and what they are there."""
+
+    role: Role
+
+
 def shown(user: Any) -> Person:
     """Somebody as the wire shows them."""
     return Person(id=getattr(user, "pk", None), name=name_of(user))
@@ -35,7 +41,7 @@ class Entered(Frame, tag="room.entered"):
     slow: int
     encrypted: bool
     muted: int
-    members: list[Person]
+    members: list[PersonHere]
     count: int
 
 
@@ -52,7 +58,7 @@ class Said(Frame, tag="room.said"):
 class Joined(Frame, tag="room.joined"):
     """Somebody is here now, with the first of their sockets."""
 
-    user: Person
+    user: PersonHere
     count: int
 
 
@@ -64,10 +70,10 @@ class Left(Frame, tag="room.left"):
 
 
 class Here(Frame, tag="room.here"):
-    """Who is here: the answer to `room.who`, and in a crowd what is said instead of who joined and left."""
+    """Who is here: the answer to `room.who`; also said when roles have changed, and how many are, in a crowd."""
 
     count: int
-    members: list[Person] | None = None
+    members: list[PersonHere] | None = None
     ref: str | int | None = None
 
 

@@ -2,20 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import router, transaction
+from django.db.models import F, OuterRef, Subquery
 
-from channels_secure.rooms.models import Attendance
+from channels_secure.rooms.models import Attendance, Membership
+from channels_secure.rooms.roles import Role, role_from
 
 CHUNK = 100
+
+
+class Somebody(NamedTuple):
+    """A user who is in a room, as the others see them."""
+
+    name: str
+    role: Role
 
 
 @dataclass(slots=True)
 class Present:
     """Who is in a room: users by primary key, each once, and how many sockets of nobody in particular."""
 
-    users: dict[Any, str] = field(default_factory=dict)
+    users: dict[Any, Somebody] = field(default_factory=dict)
     anonymous: int = 0
 
     @property
@@ -40,13 +49,16 @@ def write(entered: Sequence[Attendance], left: Sequence[str]) -> None:
 def read(rooms: Iterable[int]) -> dict[int, Present]:
     """Who is in some rooms, in whatever process."""
     found = {pk: Present() for pk in rooms}
+    own = Membership._base_manager.filter(room=OuterRef("room_id"), user=OuterRef("user_id"), banned=False)
     live = Attendance.objects.live().filter(room_id__in=list(found)).order_by("entered_at", "connection_id")
-    rows: Iterable[tuple[int, Any, str]] = live.values_list("room_id", "user_id", "username")
-    for room_id, user_id, username in rows:
+    rows: Iterable[Any] = live.values_list(
+        "room_id", "user_id", "username", F("room__owner"), Subquery(own.values("role")[:1])
+    )
+    for room_id, user_id, username, owner, stored in rows:
         if user_id is None:
             found[room_id].anonymous += 1
         else:
-            found[room_id].users.setdefault(user_id, username)
+            found[room_id].users.setdefault(user_id, Somebody(username, role_from(user_id == owner, stored)))
     return found
 
 

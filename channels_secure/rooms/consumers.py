@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+from channels import DEFAULT_CHANNEL_LAYER
 from django.utils import timezone
 
 from channels_secure import audit
 from channels_secure.connections import Connection
 from channels_secure.connections.events import address_of
 from channels_secure.consumers import SecureJsonConsumer, handles
+from channels_secure.consumers.misdeclared import BadDeclaration
 from channels_secure.exceptions import Denied
 from channels_secure.groups import encode
 from channels_secure.policy.decisions import Reason
@@ -56,12 +58,21 @@ class RoomConsumer(SealedRoomMixin, SecureJsonConsumer):
         if user.pk is not None:
             # A mark only: nothing is sent to this group, but whoever is banned or kicked is found by it.
             self._joined[group_name(place_of(self.room.group, user.pk))] = None
-        self._say_what_changed()
+        self.say_what_changed()
+        rolls().meet_rules(self.room)
         return True
 
     def room_slug(self) -> str:
         """Which room the socket is for."""
         return str(self.kwargs["room"])
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.channel_layer_alias != DEFAULT_CHANNEL_LAYER:
+            raise BadDeclaration(
+                f"{cls.__qualname__}.channel_layer_alias: rooms are told of moderation and presence over the channel"
+                f" layer {DEFAULT_CHANNEL_LAYER!r} alone"
+            )
 
     @property
     def role(self) -> Role:
@@ -79,24 +90,26 @@ class RoomConsumer(SealedRoomMixin, SecureJsonConsumer):
         await self.send_json(self._entered())
 
     @handles("room.say")
-    async def say(self, message: messages.Say) -> None:
+    async def say(self, message: messages.Say) -> answers.Said | None:
+        """Returns what everybody has been told; None where the refusal is answered already."""
         speaking.check_word(self)
         if (message.sealed is not None) is not self.room.encrypted or (message.text is None) is not self.room.encrypted:
             raise Denied(Reason.INVALID_MESSAGE)
         # Before anything is charged: whoever is told to make a new room key says it again at once.
         if message.sealed is not None and not await self.check_sealed(message.sealed, message.id):
-            return
+            return None
         denial = await speaking.too_early(self)
         if denial is not None:
             await self.connection.send_frame(denial.frame(ref=message.id, fatal=False))
-            return
+            return None
         user = self.scope["user"]
-        name = new_message_id(user.pk)
+        name = new_message_id(self.room.pk, user.pk)
         said = answers.Said(
             id=name, user=answers.shown(user), at=timezone.now(), text=message.text, sealed=message.sealed
         )
         await self.tell(said)
         await self._done(message, name)
+        return said
 
     @handles("room.who", rate="30/m")
     async def who(self, message: messages.Who) -> None:
@@ -164,8 +177,10 @@ class RoomConsumer(SealedRoomMixin, SecureJsonConsumer):
             count=self._roll.present.count,
         )
 
-    def _say_what_changed(self) -> None:
+    def say_what_changed(self) -> None:
         """Tell the client what is different for it since it was told last."""
+        if not admits(self.room, self.membership, self.scope["user"].pk):
+            return  # on the way out
         room, muted = self.room, round(speaking.seconds_muted(self))
         until = None if not muted or self.membership is None else self.membership.muted_until
         shown = (room.title, room.slow_mode, room.encrypted, self.role, until)

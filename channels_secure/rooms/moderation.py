@@ -1,9 +1,9 @@
 """Keeping order in a room: from views, commands and, with the `a…` twins, from the event loop.
 
-`by` is the user who does it, whose role in the room must allow it, or else `Denied` is raised; with a name of something
-else, or None, nobody's role is asked. Whatever is done holds for the open sockets of every process within a second, is
-recorded as `room.moderated`, and is told to everybody in the room. `room` is a `Room` or the slug of one, `user` a user
-or the primary key of one; a ValueError says that there is none.
+`by` is the user who does it, whose role in the room must allow it, or else `Denied` is raised; with a text, the name of
+something else, or None, nobody's role is asked. Whatever is done holds for the open sockets of every process within a
+second, is recorded as `room.moderated`, and is told to everybody in the room. `room` is a `Room` or the slug of one,
+`user` a user or the primary key of one; a ValueError says that there is none.
 """
 
 import math
@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from channels_secure.exceptions import Denied
 from channels_secure.policy.decisions import Reason
-from channels_secure.rooms.acting import Deed, doing, in_loop, own_words, tell_after_commit, user_of
+from channels_secure.rooms.acting import Deed, doing, in_loop, own_words, stored_room, tell_after_commit, user_of
 from channels_secure.rooms.changes import end_sockets, place_of, tell_room, tell_user
 from channels_secure.rooms.message_ids import author_of
 from channels_secure.rooms.messages import LONGEST_MUTE
@@ -183,10 +183,11 @@ def _set_slow_mode(room: Room | str, seconds: int, by: Any) -> Deed:
 
 
 def _delete_message(room: Room | str, message: str, by: Any) -> Deed:
-    author = author_of(message)
-    if author and author == str(getattr(by, "pk", "")):
+    stored = stored_room(room)
+    author = author_of(message, stored.pk)
+    if author == str(getattr(by, "pk", "")):
         # What one has said oneself is no matter of order, nor of the trail.
-        return own_words(room, by, message)
-    with doing(Act.DELETE, room, by, user_of(author)) as deed:
+        return own_words(stored, by, message)
+    with doing(Act.DELETE, stored, by, user_of(author)) as deed:
         deed.facts["message"] = message
     return deed

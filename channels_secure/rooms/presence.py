@@ -14,7 +14,7 @@ def who(room: Room | str) -> dict[Any, str]:
     Raises:
         ValueError: there is no such room.
     """
-    return _present(room).users
+    return {pk: somebody.name for pk, somebody in _present(room).users.items()}
 
 
 def count(room: Room | str) -> int:

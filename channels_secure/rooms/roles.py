@@ -72,11 +72,15 @@ def role_of(room: Any, membership: Any, user_pk: Any) -> Role:
     The room's `owner` alone says who owns it: a membership that says so of somebody else, as SQL may leave it behind,
     is a moderator's. What is no role at all counts as none.
     """
-    if user_pk is not None and room.owner_id == user_pk:
+    owns = user_pk is not None and room.owner_id == user_pk
+    return role_from(owns, None if membership is None or membership.banned else membership.role)
+
+
+def role_from(owns: bool, stored: str | None) -> Role:
+    """The same from what is stored: whether it is their room, and the role of a membership without a ban."""
+    if owns:
         return Role.OWNER
-    if membership is None or membership.banned or membership.role not in set(Role):
-        return Role.GUEST
-    return min(Role(membership.role), Role.MODERATOR, key=RANK.__getitem__)
+    return min(Role(stored), Role.MODERATOR, key=RANK.__getitem__) if stored in set(Role) else Role.GUEST
 
 
 def admits(room: Any, membership: Any, user_pk: Any) -> bool:

@@ -21,7 +21,7 @@ from channels_secure.background import start
 from channels_secure.groups import hub
 from channels_secure.rooms import attending
 from channels_secure.rooms.looking import desk
-from channels_secure.rooms.models import Attendance
+from channels_secure.rooms.models import Attendance, Room
 from channels_secure.rooms.roll import Attendant, Roll
 
 logger = logging.getLogger("channels_secure")
@@ -104,6 +104,11 @@ class Rolls:
         if room in self._rolls:
             self._rolls[room].post(text)
 
+    def meet_rules(self, room: Room) -> None:
+        """Somebody has looked a room up: what is new about it is told to everybody at once."""
+        if room.pk in self._rolls:
+            self._rolls[room.pk].meet_rules(room)
+
     def hear(self, rooms: str) -> None:
         """Other processes have written about these rooms; whatever else stands there means nothing."""
         told = rooms.split(",")[:MOST_ROOMS_TOLD]
@@ -131,9 +136,12 @@ class Rolls:
                 self._awake.clear()
                 try:
                     await self._pass()
-                except DatabaseTrouble as error:
+                except Exception as error:
+                    # Tried again whatever it was, or nobody would be told of anybody any more.
                     if not self._failed:
-                        logger.error("attendance.unwritable", extra={"error": type(error).__name__})
+                        known = isinstance(error, DatabaseTrouble)
+                        facts = {"error": type(error).__name__}
+                        logger.error("attendance.unwritable", extra=facts, exc_info=None if known else error)
                     self._failed = True
                 await self._pause()
         finally:
@@ -152,7 +160,11 @@ class Rolls:
         due = [room for room in self._due if self._is_time(room, now)]
         self._due.difference_update(due)
         # The rooms' own rules, which all their sockets share, while it takes its time to look at each of these.
-        await asyncio.gather(*(desk().ask(room, None) for room in self._due.union(due) & self._rolls.keys()))
+        for answer in await asyncio.gather(
+            *(desk().ask(room, None) for room in self._due.union(due) & self._rolls.keys())
+        ):
+            if answer is not None:
+                self.meet_rules(answer[0])
         for room, present in (await database.run(attending.read, due) if due else {}).items():
             if room in self._rolls:
                 self._rolls[room].meet(present, now)
@@ -170,7 +182,7 @@ class Rolls:
         self._entered, self._left = {}, {}
         try:
             await database.write(attending.write, list(entered.values()), list(left))
-        except DatabaseTrouble:
+        except Exception:
             self._entered = {**entered, **self._entered}
             # What cannot be deleted ends with its live connection.
             self._left = {} if len(left) > MOST_LEFT else {**left, **self._left}

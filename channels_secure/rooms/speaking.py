@@ -47,16 +47,24 @@ async def too_early(consumer: "RoomConsumer") -> Denial | None:
     words, wait = _("Slow mode is on."), await _slow_mode(consumer)
     if not wait:
         words, wait = _("The room is busy."), await _room_rate(consumer)
+        if wait:
+            # What slow mode has let pass has used up its turn.
+            wait = max(wait, _pause(consumer))
     if not wait:
         return None
     return consumer.connection.unless_reported(Denial(reason=Reason.RATE_LIMITED, message=words, retry_after=wait))
 
 
+def _pause(consumer: "RoomConsumer") -> float:
+    """Seconds between two messages of somebody's; moderators wait for nothing."""
+    return 0.0 if RANK[consumer.role] >= RANK[Role.MODERATOR] else float(consumer.room.slow_mode)
+
+
 async def _slow_mode(consumer: "RoomConsumer") -> float:
-    seconds = consumer.room.slow_mode
-    if not seconds or RANK[consumer.role] >= RANK[Role.MODERATOR]:
+    seconds = _pause(consumer)
+    if not seconds:
         return 0.0
-    rate, now = Rate(1, float(seconds)), time.monotonic()
+    rate, now = Rate(1, seconds), time.monotonic()
     until, refused = consumer.slowed
     if refused == rate and now < until:
         # Nobody asks a shared store again for what it has said.

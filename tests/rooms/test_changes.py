@@ -17,7 +17,7 @@ from channels_secure.rooms.roles import Role
 from channels_secure.supervisor import current
 from channels_secure.supervisor.revalidation import revalidate
 from tests.rooms.people import a_room, asked, enter, heard, in_thread, inside, membership, person
-from tests.sockets import connect, quiet
+from tests.sockets import connect, quiet, until
 
 __all__ = ["quiet"]
 
@@ -192,6 +192,32 @@ async def test_a_room_outlives_its_owner() -> None:
     await socket.disconnect()
 
 
+async def test_a_room_that_nobody_may_enter_any_more_tells_those_on_the_way_out_nothing() -> None:
+    alice, bob = await person("alice"), await person("bob")
+    room = await a_room(owner=alice)
+    first, second = await inside("lobby", alice), await inside("lobby", bob)
+    await in_thread(set_on, room, visibility="private", title="What bob must not know")
+    assert (await heard(first, "room.changed"))["title"] == "What bob must not know"
+    frames = [await second.receive_json_from()]
+    while frames[-1]["type"] != "error":
+        frames.append(await second.receive_json_from())
+    assert "must not know" not in str(frames)
+    assert (await second.closing())[1] == "permission_denied"
+    await first.disconnect()
+
+
+async def test_those_who_are_here_learn_of_another_role_whoever_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("channels_secure.rooms.rolls.LOOK_INTERVAL", 0.1)
+    alice, bob = await person("alice"), await person("bob")
+    room = await a_room(owner=alice)
+    first, second = await inside("lobby", alice), await inside("lobby", bob)
+    await membership(room, bob, Role.MODERATOR)
+    here = await heard(first, "room.here")
+    assert {each["name"]: each["role"] for each in here["members"]} == {"alice": "owner", "bob": "moderator"}
+    await first.disconnect()
+    await second.disconnect()
+
+
 # Together ------------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +242,8 @@ async def test_a_room_of_many_is_looked_at_with_few_queries(settings: Any) -> No
         await in_thread(set_on, room, title="Great hall")
         for socket in sockets:
             await heard(socket, "room.changed")
+        # Told with the first look, but each is looked at.
+        await until(lambda: sum(looks) >= 60)
     finally:
         looking._look_up = real
     # Sixty sockets, and the room itself now and then.
@@ -224,6 +252,20 @@ async def test_a_room_of_many_is_looked_at_with_few_queries(settings: Any) -> No
     current().wake()
     for socket in sockets:
         await socket.disconnect()
+
+
+async def test_what_one_socket_learns_of_the_room_is_told_to_all_at_once() -> None:
+    """The others are not looked at: whoever waits behind a thousand hears of the room's rules with the first."""
+    alice, bob = await person("alice"), await person("bob")
+    await a_room(owner=alice)
+    first, second = await inside("lobby", alice), await inside("lobby", bob)
+    await Room.objects.aupdate(title="Great hall", slow_mode=9)
+    await revalidate([each for each in registry() if each.user.pk == alice.pk])
+    for socket in (first, second):
+        changed = await heard(socket, "room.changed")
+        assert (changed["title"], changed["slow"]) == ("Great hall", 9)
+    await first.disconnect()
+    await second.disconnect()
 
 
 async def test_sockets_of_one_room_share_what_is_known_of_it() -> None:

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from channels_secure.consumers import handles
+from channels_secure.consumers.misdeclared import BadDeclaration
+from channels_secure.rooms import messages
 from channels_secure.rooms.consumers import RoomConsumer
 from channels_secure.rooms.looking import desk
 from channels_secure.rooms.models import Room
@@ -28,10 +31,12 @@ async def test_the_first_message_tells_the_rules_and_who_is_here() -> None:
     async with socket:
         assert await heard(socket, "room.entered") == {
             "type": "room.entered", "room": "lobby", "title": "Lobby", "role": "guest", "slow": 5, "encrypted": False,
-            "muted": 0, "members": [{"id": alice.pk, "name": "alice"}, {"id": bob.pk, "name": "bob"}], "count": 2,
+            "muted": 0, "count": 2, "members": [
+                {"id": alice.pk, "name": "alice", "role": "owner"}, {"id": bob.pk, "name": "bob", "role": "guest"}
+            ],
         }  # fmt: skip
         joined = await heard(first, "room.joined")
-        assert joined == {"type": "room.joined", "user": {"id": bob.pk, "name": "bob"}, "count": 2}
+        assert joined == {"type": "room.joined", "user": {"id": bob.pk, "name": "bob", "role": "guest"}, "count": 2}
     left = await heard(first, "room.left")
     assert left == {"type": "room.left", "user": {"id": bob.pk, "name": "bob"}, "count": 1}
     await first.disconnect()
@@ -93,6 +98,50 @@ async def test_strangers_listen_where_the_consumer_lets_them_in_and_say_nothing(
         assert (answer["code"], answer["message"]) == ("permission_denied", "Log in to speak.")
         assert (await asked(socket, "room.kick", user=1))["code"] == "permission_denied"
         assert (await asked(socket, "room.delete", message="x."))["code"] == "permission_denied"
+
+
+def test_a_consumer_on_another_channel_layer_cannot_be_declared() -> None:
+    """Nobody in its rooms would hear of moderation and presence; so the server does not start."""
+
+    class Elsewhere:
+        channel_layer_alias = "elsewhere"
+
+    with pytest.raises(BadDeclaration, match="channel_layer_alias"):
+        type("GardenConsumer", (Elsewhere, RoomConsumer), {})
+    with pytest.raises(BadDeclaration, match="channel_layer_alias"):
+
+        class AtticConsumer(RoomConsumer):
+            channel_layer_alias = "attic"
+
+
+async def test_a_consumer_of_ones_own_keeps_what_was_said_and_forgets_what_was_deleted() -> None:
+    kept: dict[str, str | None] = {}
+
+    class Keeping(RoomConsumer):
+        def room_slug(self) -> str:
+            return "lobby"
+
+        @handles("room.say")
+        async def say(self, message: messages.Say) -> None:
+            said = await super().say(message)
+            if said is not None:
+                kept[said.id] = said.text
+
+        @handles("room.delete")
+        async def delete(self, message: messages.Delete) -> None:
+            await super().delete(message)
+            del kept[message.message]
+
+    alice, bob = await person("alice"), await person("bob")
+    await a_room("lobby", owner=alice, slow_mode=60)
+    async with connect(Keeping, user=bob) as socket:
+        name = (await asked(socket, "room.say", text="kept"))["message"]
+        assert (await asked(socket, "room.say", text="too soon"))["code"] == "rate_limited"
+        assert kept == {name: "kept"}
+        for wrong in (name.replace(".", ".9", 1), f"0123456789abcdef.{name.split('.')[1]}.{alice.pk}"):
+            assert (await asked(socket, "room.delete", message=wrong))["type"] == "error"
+        assert (await asked(socket, "room.delete", message=name))["type"] == "room.done"
+    assert kept == {}
 
 
 # Speaking ------------------------------------------------------------------------------------------------------------
@@ -164,6 +213,20 @@ async def test_slow_mode_makes_members_wait_and_moderators_not() -> None:
     assert (await asked(third, "room.say", text="hello"))["code"] == "rate_limited"
     for socket in (first, second, third):
         await socket.disconnect()
+
+
+async def test_whom_a_busy_room_refuses_learns_when_slow_mode_lets_them_try_again() -> None:
+    alice, bob = await person("alice"), await person("bob")
+    await a_room("lobby", owner=alice, slow_mode=300, message_rate="1/m")
+    first, second = await inside("lobby", alice), await inside("lobby", bob)
+    await asked(first, "room.say", text="the one message of this minute")
+    refused = await asked(second, "room.say", text="hello")
+    assert (refused["code"], refused["message"]) == ("rate_limited", "The room is busy.")
+    again = await asked(second, "room.say", text="hello")
+    assert again["message"] == "Slow mode is on."
+    assert 290 < again["retry_after"] <= refused["retry_after"] == 300
+    await first.disconnect()
+    await second.disconnect()
 
 
 async def test_a_busy_room_is_nobodys_fault() -> None:

@@ -5,15 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import connections
 from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
 
 from channels_secure import audit
 from channels_secure.exceptions import Denied
 from channels_secure.models import AuditEvent, Revocation
 from channels_secure.rooms import membership as members
 from channels_secure.rooms import moderation
+from channels_secure.rooms.message_ids import new_message_id
 from channels_secure.rooms.models import Membership, Room
 from channels_secure.rooms.roles import Role
 from tests.rooms.people import a_room, asked, enter, heard, in_thread, inside, membership, person
@@ -138,7 +140,7 @@ def test_nobody_acts_on_an_equal_or_a_higher_role(cast: Cast, actor: str, target
             act()
     if by != whom:
         with pytest.raises(Denied, match="permission_denied"):
-            moderation.delete_message(cast.room, f"0123.{whom.pk}", by=by)
+            moderation.delete_message(cast.room, new_message_id(cast.room.pk, whom.pk), by=by)
     assert list(Membership.objects.order_by("id").values()) == before
     assert (Revocation.objects.count(), cast.trail()) == (told, [])
 
@@ -150,6 +152,29 @@ def test_members_keep_no_order(cast: Cast, actor: str) -> None:
                 lambda: moderation.set_slow_mode(cast.room, 5, by=by)):  # fmt: skip
         with pytest.raises(Denied):
             act()
+
+
+@pytest.mark.parametrize(
+    "by", [AnonymousUser(), User(username="unsaved"), SimpleLazyObject(AnonymousUser), 0, object()]
+)
+def test_whoever_is_not_logged_in_keeps_no_order(cast: Cast, by: Any) -> None:
+    """A view that forgets to ask for a login hands over `request.user`, which is nobody and no text either."""
+    for act in (
+        lambda: moderation.ban(cast.room, cast.guest, by=by),
+        lambda: moderation.set_slow_mode(cast.room, 5, by=by),
+        lambda: moderation.delete_message(cast.room, new_message_id(cast.room.pk, cast.guest.pk), by=by),
+        lambda: members.add(cast.room, cast.guest, by=by),
+        lambda: members.hand_over(cast.room, cast.guest, by=by),
+    ):
+        with pytest.raises(Denied, match="permission_denied"):
+            act()
+    assert cast.trail() == []
+
+
+def test_whoever_may_not_act_learns_nothing_of_whom_there_is(cast: Cast) -> None:
+    for whom in (10**12, cast.owner, cast.guest.pk):
+        with pytest.raises(Denied):
+            moderation.kick(cast.room, whom, by=cast.member)
 
 
 @pytest.mark.parametrize("by", [None, "a night watchman"])
@@ -240,7 +265,7 @@ def test_leaving_and_joining_again_lifts_no_mute_and_no_ban(cast: Cast) -> None:
 
 
 def test_one_takes_back_ones_own_words_without_a_trace_and_a_moderator_those_of_others_with_one(cast: Cast) -> None:
-    own, others = f"0123.{cast.guest.pk}", f"4567.{cast.member.pk}"
+    own, others = [new_message_id(cast.room.pk, each.pk) for each in (cast.guest, cast.member)]
     moderation.delete_message(cast.room, own, by=cast.guest)
     assert cast.trail() == []
     with pytest.raises(Denied):
@@ -250,9 +275,33 @@ def test_one_takes_back_ones_own_words_without_a_trace_and_a_moderator_those_of_
 
 
 def test_the_words_of_those_who_have_gone_can_be_taken_back(cast: Cast) -> None:
-    for message in ("0123.999999999", "0123.", "no name of ours", "0123.\U0001f600", "0123.99999999999999999999999"):
-        moderation.delete_message(cast.room, message, by=cast.moderator)
-    assert len(cast.trail()) == 5
+    for author in ("999999999", "\U0001f600", "99999999999999999999999", "nobody@example.com"):
+        moderation.delete_message(cast.room, new_message_id(cast.room.pk, author), by=cast.moderator)
+    assert len(cast.trail()) == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["", "buy.{room}.{user}", "0123.{room}.{user}", "{name}\n", "ABCDEF0123456789.{room}.{user}", "{user}"]
+)
+def test_what_is_no_name_of_a_message_is_passed_on_to_nobody(cast: Cast, text: str) -> None:
+    """Or somebody who is muted could speak by what they delete."""
+    name = new_message_id(cast.room.pk, cast.guest.pk)
+    message = text.format(room=cast.room.pk, user=cast.guest.pk, name=name)
+    for by in (cast.guest, cast.moderator, None):
+        with pytest.raises(ValueError, match="no message"):
+            moderation.delete_message(cast.room, message, by=by)
+
+
+@pytest.mark.parametrize("whose", ["member", "guest", "owner"])
+def test_no_room_deletes_the_messages_of_another(cast: Cast, whose: str) -> None:
+    """Whoever moderates one room, and somebody who has been banned from another, are nobody in that other."""
+    other = Room(slug="attic", title="Attic", owner=cast.other)
+    other.save()
+    message = new_message_id(other.pk, getattr(cast, whose).pk)
+    for by in (cast.owner, getattr(cast, whose), None):
+        with pytest.raises(ValueError, match="no message"):
+            moderation.delete_message(cast.room, message, by=by)
+    assert cast.trail() == []
 
 
 # Demoted meanwhile ---------------------------------------------------------------------------------------------------
@@ -417,6 +466,19 @@ class TestOverTheSocket:
         assert (await heard(socket, "error"))["code"] == "invalid_message"
         await socket.disconnect()
 
+    async def test_nobody_speaks_by_what_they_delete_and_no_other_room_is_reached(self) -> None:
+        alice, bob = await person("alice"), await person("bob")
+        await a_room(owner=alice)
+        await a_room("attic", owner=bob)
+        first, second, attic = await inside("lobby", alice), await inside("lobby", bob), await inside("attic", bob)
+        said = (await asked(first, "room.say", text="hello"))["message"]
+        await asked(first, "room.mute", user=bob.pk, seconds=60)
+        for socket, name in ((second, f"hello all.{bob.pk}"), (attic, said)):
+            assert (await asked(socket, "room.delete", message=name))["code"] == "not_found"
+        for socket in (first, second, attic):
+            await socket.disconnect()
+        assert first.output_queue.empty() or "room.deleted" not in str(list(first.output_queue._queue))
+
     async def test_an_act_queued_by_a_moderator_who_was_demoted_is_refused(self) -> None:
         """By SQL, of which nobody is told: the socket still takes itself for a moderator's."""
         alice, bob, carol = [await person(name) for name in ("alice", "bob", "carol")]
@@ -447,7 +509,7 @@ class TestOverTheSocket:
         assert await members.arole(room, carol) == Role.MEMBER
         await members.aremove(room, carol, by=alice)
         await moderation.aset_slow_mode(room, 5, by=alice)
-        await moderation.adelete_message(room, f"0.{bob.pk}", by=alice)
+        await moderation.adelete_message(room, new_message_id(room.pk, bob.pk), by=alice)
         await heard(socket, "room.deleted")
         await members.ahand_over(room, carol, by=alice)
         await members.aleave(room, alice)
@@ -462,6 +524,6 @@ class TestOverTheSocket:
         await in_thread(moderation.mute, room, bob, 60, alice)
         frames = [await socket.receive_json_from() for _ in range(2)]
         assert {frame["type"] for frame in frames} == {"room.moderated", "room.changed"}
-        await in_thread(moderation.delete_message, room, f"0123.{bob.pk}", alice)
+        await in_thread(moderation.delete_message, room, new_message_id(room.pk, bob.pk), alice)
         await heard(socket, "room.deleted")
         await socket.disconnect()

@@ -12,8 +12,9 @@ from django.utils import timezone
 from channels_secure.groups import hub
 from channels_secure.models import LiveConnection, LiveProcess
 from channels_secure.rooms import attending, presence, roll
-from channels_secure.rooms.attending import Present
-from channels_secure.rooms.models import Attendance, Room
+from channels_secure.rooms.attending import Present, Somebody
+from channels_secure.rooms.models import Attendance, Membership, Room
+from channels_secure.rooms.roles import Role
 from channels_secure.rooms.roll import Roll
 from channels_secure.rooms.rolls import GROUP, rolls
 from tests.rooms.people import a_room, asked, heard, inside, person
@@ -77,6 +78,25 @@ def test_what_dead_processes_left_behind_is_deleted_and_nothing_else(room: Room,
     assert set(Attendance.objects.values_list("pk", flat=True)) == {"lives", "new"}
 
 
+def test_everybody_is_here_with_their_role_as_it_is_in_force(room: Room, make_user: Any) -> None:
+    living = process("living")
+    roles = {"owner": "owner", "moderator": "moderator", "member": "member", "banned": "guest", "stranger": "guest"}
+    users = {name: make_user(name) for name in roles}
+    room.owner = users["owner"]
+    room.save()
+    for name in ("moderator", "member"):
+        Membership.objects.create(room=room, user=users[name], role=name)
+    # By SQL, as are both roles that are none in force.
+    Membership.objects.bulk_create([Membership(room=room, user=users["banned"], role="moderator", banned=True)])
+    other = Room.objects.create(slug="attic", title="Attic", owner=users["stranger"])
+    for name, user in users.items():
+        attend(room, name, user, of=living)
+    attend(other, "elsewhere", users["owner"], of=living)
+    found = attending.read([room.pk, other.pk])
+    assert {each.name: each.role for each in found[room.pk].users.values()} == roles
+    assert [each.role for each in found[other.pk].users.values()] == [Role.GUEST]
+
+
 def test_writing_twice_changes_nothing(room: Room, user: Any) -> None:
     row = Attendance(connection_id="a1", room_id=room.pk, user_id=user.pk, username="alice")
     attending.write([row], [])
@@ -117,17 +137,21 @@ class Listener:
         self.scope, self.heard = {"user": user}, list[Any]()
         self.connection: Any = self
         self.room: Any = None
+        self.role = Role.MEMBER
 
     def post(self, text: str) -> None:
         self.heard.append(json.loads(text))
+
+    def say_what_changed(self) -> None:
+        self.heard.append("changed")
 
     def took(self) -> list[Any]:
         heard, self.heard = self.heard, []
         return [(frame["type"], frame.get("user", {}).get("name"), frame["count"]) for frame in heard]
 
 
-def people(count: int, *, start: int = 1) -> dict[Any, str]:
-    return {number: f"user{number}" for number in range(start, start + count)}
+def people(count: int, *, start: int = 1) -> dict[Any, Somebody]:
+    return {number: Somebody(f"user{number}", Role.GUEST) for number in range(start, start + count)}
 
 
 @pytest.fixture
@@ -152,7 +176,20 @@ def test_whoever_has_a_socket_here_is_here_whatever_was_read(listener: Listener)
     known = Roll()
     known.add(listener)
     known.meet(Present(), 0.0)
-    assert known.present.users == {1000: "alice"}
+    assert known.present.users == {1000: Somebody("alice", Role.MEMBER)}
+
+
+def test_another_role_is_told_with_everybody_who_is_here(listener: Listener) -> None:
+    known = Roll()
+    known.add(listener)
+    known.meet(Present(people(2)), 0.0)
+    known.meet(Present({**people(2), 2: Somebody("user2", Role.MODERATOR)}), 1.0)
+    (frame,) = listener.heard
+    assert (frame["type"], frame["count"], [each["role"] for each in frame["members"]]) == (
+        "room.here", 3, ["guest", "moderator", "member"]
+    )  # fmt: skip
+    known.meet(Present({**people(2), 2: Somebody("renamed", Role.MODERATOR)}, 1), 2.0)
+    assert listener.took()[1:] == [("room.here", None, 4)]
 
 
 def test_a_crowd_is_counted_and_a_small_room_named_again(listener: Listener) -> None:
@@ -173,8 +210,9 @@ def test_a_crowd_is_counted_and_a_small_room_named_again(listener: Listener) -> 
 
 
 @pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("trouble", [OperationalError, RuntimeError])
 async def test_presence_that_cannot_be_written_keeps_nobody_out_and_is_written_later(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    trouble: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     alice, bob = await person("alice"), await person("bob")
     await a_room(owner=alice)
@@ -185,7 +223,7 @@ async def test_presence_that_cannot_be_written_keeps_nobody_out_and_is_written_l
     def fail(*_: Any) -> None:
         nonlocal failures
         failures += 1
-        raise OperationalError("away")
+        raise trouble("away")
 
     attending.write = fail  # type: ignore[assignment]
     try:
