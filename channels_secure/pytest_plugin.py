@@ -1,10 +1,12 @@
 """The pytest plugin: every test begins with a process that remembers nothing, and a few fixtures. An entry point."""
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+# Loaded in every project that has the package installed, also where there is no Django: nothing else is imported here.
+from channels_secure.resetting import reset
 
 if TYPE_CHECKING:
     from channels_secure.testing import SecureCommunicator
@@ -15,13 +17,13 @@ Open = Callable[..., "SecureCommunicator"]
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Forget what the process knows before a test."""
-    _reset()
+    reset()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
     """And after it, before its fixtures end: a row still being written when Django empties the tables is a deadlock."""
-    _reset()
+    reset()
 
 
 @pytest.fixture
@@ -58,11 +60,3 @@ def unlimited() -> Iterator[None]:
 
     with without_limits():
         yield
-
-
-def _reset() -> None:
-    # Loaded in every project that has the package installed, also those whose tests know nothing of Django.
-    if "channels_secure.conf" in sys.modules:
-        from channels_secure.testing.state import reset
-
-        reset()

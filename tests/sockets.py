@@ -100,7 +100,7 @@ class StalledPeer(SecureCommunicator):
     """A peer that reads nothing after `window` more events: the server's `send` waits, as on a full TCP buffer."""
 
     def stall(self, window: int = 0) -> None:
-        self.output_queue._maxsize = window or 1  # type: ignore[attr-defined]
+        self.output_queue._maxsize = window or 1
         if not window:
             self.output_queue.put_nowait({"type": "in the buffer"})
 

@@ -117,7 +117,7 @@ async def working(base: type[Worker] = Worker) -> AsyncIterator[Peer]:
 
 def only_consumer() -> Any:
     """The consumer of the one socket that is open."""
-    return only_connection().read_ahead.__self__  # type: ignore[union-attr]
+    return only_connection().consumer
 
 
 # Order and amount -----------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class Connection:
     expires_at: float | None = None
     warned: bool = False
     speaks_frames: bool = False
-    has_own_loop: bool = False
+    consumer: Any = None  # while a SecureJsonConsumer serves it, which has a message loop of its own
     read_ahead: Callable[[], None] | None = None  # asked while a handler of such a loop runs on and reads nothing
     # How far it has come: `vetted` says that the guards found nothing against it, `ended` that the application can send
     # no more, `leaving` that it has returned.
@@ -239,7 +239,7 @@ class Connection:
         Not every server reports the end of a socket that we closed. A handler that runs is left to finish, and other
         consumers to the server's own report.
         """
-        if self.has_own_loop and self.handler_since is None:
+        if self.consumer is not None and self.handler_since is None:
             self.stop()
 
     def stop(self) -> None:

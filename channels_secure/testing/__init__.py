@@ -8,6 +8,7 @@ for attack in attacks:
     await attack.run(guarded(ChatConsumer.as_asgi()), "/ws/chat/lobby/", user=alice)
 """
 
+from channels_secure.resetting import reset
 from channels_secure.testing.arrivals import allowed_origin, log_in
 from channels_secure.testing.communicator import SecureCommunicator, guarded
 from channels_secure.testing.hostile import (
@@ -19,9 +20,9 @@ from channels_secure.testing.hostile import (
     Verdict,
     attacks,
 )
+from channels_secure.testing.limits import unlimited
 from channels_secure.testing.outcome import Outcome
 from channels_secure.testing.servers import Server
-from channels_secure.testing.state import reset, unlimited
 
 __all__ = [
     "Attack",

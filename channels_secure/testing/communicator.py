@@ -2,25 +2,25 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
 
 from channels_secure import database
+from channels_secure.admission import authenticators
 from channels_secure.auth.offers import TICKET_PARAMETER
 from channels_secure.auth.subprotocols import BEARER_PREFIX, SUBPROTOCOL
 from channels_secure.middleware import Application, SecureMiddlewareStack
 from channels_secure.testing.arrivals import allowed_origin, log_in
+from channels_secure.testing.frames import WAIT, FrameCommunicator
 from channels_secure.testing.outcome import ABNORMAL, Outcome
 from channels_secure.testing.servers import Server, dress, served
 
 # RFC 5737: addresses for documentation, so that a test's client is never loopback, which is treated kindly.
 CLIENT = "192.0.2.1"
-# Channels waits one second, which a busy machine needs for a database.
-WAIT = 5.0
 _DEFAULT: Any = object()
 
 
@@ -29,8 +29,8 @@ def guarded(app: Application) -> Application:
     return SecureMiddlewareStack(app)
 
 
-class SecureCommunicator(WebsocketCommunicator):
-    """A `WebsocketCommunicator` with an identity.
+class SecureCommunicator(FrameCommunicator):
+    """A client with an identity, in the grammar of Channels' `WebsocketCommunicator`.
 
     Args:
         application: what the server would run; wrap consumers with `guarded`.
@@ -79,7 +79,7 @@ class SecureCommunicator(WebsocketCommunicator):
             path += f"{'&' if '?' in path else '?'}{TICKET_PARAMETER}={quote(ticket)}"
         if server is not None:
             application = served(application, server, self._hang_up)
-        super().__init__(application, path, sent, list(subprotocols))
+        super().__init__(application, path, sent, subprotocols)
         if server == "browser" and (origin is None or headers):
             raise ValueError("a browser always sends an Origin, and no header of a script's own")
         self.user, self.server = user, server
@@ -118,6 +118,9 @@ class SecureCommunicator(WebsocketCommunicator):
             self.scope["headers"].append((b"cookie", cookies.encode("latin-1")))
         if self.server is not None:
             dress(self.scope, self.server)
+        # A server's first handshake may pay for these imports; the deadline of a test's first one is not for them.
+        with suppress(Exception):
+            authenticators()
         await self.send_input({"type": "websocket.connect"})
         event = await self.receive_output(timeout)
         if event["type"] == "websocket.http.response.start":
@@ -128,34 +131,6 @@ class SecureCommunicator(WebsocketCommunicator):
             return Outcome(accepted=False, status=None if failed else 403, code=ABNORMAL if failed else None)
         self.response_headers = event.get("headers", [])
         return await self._after_accept(event, timeout)
-
-    async def receive_output(self, timeout: float = WAIT) -> Any:
-        return await super().receive_output(timeout)
-
-    async def receive_from(self, timeout: float = WAIT) -> Any:
-        return await super().receive_from(timeout)
-
-    async def receive_json_from(self, timeout: float = WAIT) -> Any:
-        return await super().receive_json_from(timeout)
-
-    async def disconnect(self, code: int = 1000, timeout: float = WAIT) -> None:
-        await super().disconnect(code, timeout)
-
-    async def send_text(self, text: str) -> None:
-        """Send a text frame, also an empty one."""
-        await self.send_input({"type": "websocket.receive", "text": text})
-
-    async def send_bytes(self, data: bytes) -> None:
-        """Send a binary frame, also an empty one."""
-        await self.send_input({"type": "websocket.receive", "bytes": data})
-
-    async def closing(self, timeout: float = WAIT) -> tuple[int | None, str]:
-        """Wait for the close frame, past the frames before it; returns its code and reason."""
-        while True:
-            event = await self.receive_output(timeout)
-            if event["type"] == "websocket.close":
-                await self.wait(timeout)
-                return event.get("code"), event.get("reason", "")
 
     def _hang_up(self, event: Any) -> None:
         self.input_queue.put_nowait(event)
@@ -169,22 +144,14 @@ class SecureCommunicator(WebsocketCommunicator):
     async def _after_accept(self, accept: Mapping[str, Any], timeout: float) -> Outcome:
         """A refusal that a browser is told about opens the socket, explains, and closes it, all at once."""
         subprotocol = accept.get("subprotocol")
-        events = self._take_waiting()
+        events = self.take_events()
         error = _refusal(events)
         if error is None:
-            for event in events:
-                self.output_queue.put_nowait(event)
+            self.put_back(events)
             return Outcome(accepted=True, subprotocol=subprotocol)
         await self.wait(timeout)
         close = events[1]
         return Outcome(accepted=False, code=close["code"], reason=close["reason"], error=error, subprotocol=subprotocol)
-
-    def _take_waiting(self) -> list[Any]:
-        """The events that the application has sent without a pause in between."""
-        events = []
-        while not self.output_queue.empty():
-            events.append(self.output_queue.get_nowait())
-        return events
 
 
 def _headers(origin: str | None, token: str | None) -> Iterator[tuple[bytes, bytes]]:

@@ -1,6 +1,7 @@
 """The ready attacks: repelled by what is guarded, successful against what is not, and honest about the rest."""
 
 import asyncio
+import traceback
 from typing import Any
 from unittest import SkipTest
 
@@ -13,6 +14,7 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 from django.urls import path
 
+from channels_secure.consumers import SecureJsonConsumer
 from channels_secure.testing import (
     Attack,
     AttackSucceeded,
@@ -246,6 +248,7 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 UNFIT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no route": (URLRouter([path("chat/", Chat.as_asgi())]), {}, "not even alice is let in at /ws/.* not_found"),
     "no permission": (ForStaff.as_asgi(), {}, "not even alice .* permission_denied"),
+    "a crash": (Crashing.as_asgi(), {}, "/ws/, without any attack: the application crashed: .*internal_error"),
     "nobody": (Chat.as_asgi(), {"user": None}, "nobody is let in at /ws/.* unauthenticated"),
     "its message is refused": (
         Chat.as_asgi(),
@@ -271,9 +274,19 @@ async def test_a_target_that_is_away_or_silent_fails_because_nothing_was_learnt(
         await BY_ID["cross-site-hijack"].run(silent, "/ws/", user=user)
 
 
-async def test_an_application_that_crashes_has_not_repelled_it(user: User) -> None:
-    with pytest.raises(AttackSucceeded, match=r"the application crashed: .*internal_error"):
-        await BY_ID["cross-site-hijack"].run(guarded(Crashing.as_asgi()), "/ws/", user=user)
+def is_evil(consumer: Any) -> bool:
+    return b"https://evil.example" in dict(consumer.scope["headers"]).values()
+
+
+async def test_an_application_that_crashes_over_an_attack_has_not_repelled_it(user: User) -> None:
+    class CrashingOverStrangers(AsyncJsonWebsocketConsumer):
+        async def connect(self) -> None:
+            if is_evil(self):
+                raise LookupError("asked to fail")
+            await self.accept()
+
+    with pytest.raises(AttackSucceeded, match=r"the application crashed: .*HTTP 500"):
+        await BY_ID["cross-site-hijack"].run(CrashingOverStrangers.as_asgi(), "/ws/", user=user)
 
 
 async def test_a_consumer_that_refuses_after_accepting_has_refused(user: User) -> None:
@@ -282,7 +295,7 @@ async def test_a_consumer_that_refuses_after_accepting_has_refused(user: User) -
 
         async def connect(self) -> None:
             await self.accept()
-            if b"https://evil.example" in dict(self.scope["headers"]).values():
+            if is_evil(self):
                 await self.close(4403)
 
     result = await BY_ID["cross-site-hijack"].run(Polite.as_asgi(), "/ws/", user=user)
@@ -316,6 +329,48 @@ async def test_options_are_those_of_every_client(user: User) -> None:
         assert result.verdict is Verdict.REPELLED
     with pytest.raises(TargetUnfit):
         await BY_ID["cross-site-hijack"].run(guarded(OnlyNews.as_asgi()), "/ws/", user=user)
+
+
+# What a project's own code may do wrong ------------------------------------------------------------------------------
+
+
+class OwnDispatch(SecureJsonConsumer):
+    """Takes every JSON value, and lets the client name the method."""
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await getattr(self, content["type"])(content)
+
+
+class Talkative(SecureJsonConsumer):
+    """Takes every JSON value, and shows the client what went wrong."""
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        try:
+            await self.send_json(content["no such key"])
+        except LookupError:
+            await self.send_json({"type": "oops", "why": traceback.format_exc()})
+
+
+@pytest.mark.parametrize("name", sorted(UNTYPED - TOKEN))
+@pytest.mark.parametrize(
+    ("consumer", "why"), [(OwnDispatch, "it reached code that crashed"), (Talkative, "answered with a traceback")]
+)
+async def test_what_takes_every_value_must_not_crash_or_tell_too_much(
+    consumer: Any, why: str, name: str, user: User
+) -> None:
+    result = await BY_ID[name].attempt(guarded(consumer.as_asgi()), "/ws/", user=user, patience=LONG)
+    assert result.verdict is Verdict.GOT_THROUGH
+    assert why in result.why
+
+
+async def test_a_size_that_nobody_should_allow_is_not_tried(user: User) -> None:
+    class Huge(Chat):
+        max_message_size = 2 << 30
+
+    app = guarded(Huge.as_asgi())
+    with pytest.raises(NotApplicable, match=f"MAX_MESSAGE_SIZE allows {2 << 30}, more than is tried"):
+        await BY_ID["frame-oversize"].run(app, "/ws/", user=user)
+    assert (await BY_ID["frame-deep-nesting"].run(app, "/ws/", user=user)).verdict is Verdict.REPELLED
 
 
 # Channels' own stack -------------------------------------------------------------------------------------------------

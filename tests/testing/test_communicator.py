@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -82,6 +82,35 @@ async def test_frames_of_both_kinds_can_be_empty() -> None:
         await socket.send_bytes(b"")
         assert (await socket.receive_json_from())["code"] == "unsupported_data"
         assert (await socket.closing())[0] == 4415
+
+
+async def test_a_frame_is_text_or_bytes_and_nothing_else() -> None:
+    async with SecureCommunicator(guarded(OpenChat.as_asgi())) as socket:
+        with pytest.raises(ValueError, match="either text or bytes"):
+            await socket.send_to()
+        with pytest.raises(ValueError, match="either text or bytes"):
+            await socket.send_to("", b"")
+        await socket.send_to(bytes_data=b"")
+        assert (await socket.receive_json_from())["code"] == "unsupported_data"
+        with pytest.raises(AssertionError, match=r"expected a frame, and got .*websocket\.close.*4415"):
+            await socket.receive_from()
+
+
+async def test_a_binary_frame_is_no_json() -> None:
+    class Binary(OpenChat):
+        async def connect(self) -> None:
+            await self.accept()
+            await self.send(bytes_data=b"\x00")
+
+    async with SecureCommunicator(guarded(Binary.as_asgi())) as socket:
+        with pytest.raises(AssertionError, match=r"got the binary frame b'\\x00'"):
+            await socket.receive_json_from()
+
+
+async def test_a_user_who_is_not_stored_cannot_log_in() -> None:
+    for nobody in (User(username="nobody"), User(pk=4711, username="nobody"), AnonymousUser()):
+        with pytest.raises(ValueError, match=r"not stored, or in a transaction .* TransactionTestCase"):
+            await SecureCommunicator(guarded(Chat.as_asgi()), user=nobody).shake_hands()
 
 
 # Settings without limits ---------------------------------------------------------------------------------------------

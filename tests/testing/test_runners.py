@@ -30,8 +30,8 @@ async def test_naked(attack, django_user_model):
 WITH_DJANGO = """
 import sys
 from django.contrib.auth.models import User
-from django.test import TransactionTestCase
-from channels_secure.testing import attacks, guarded, reset
+from django.test import TestCase, TransactionTestCase
+from channels_secure.testing import SecureCommunicator, attacks, guarded, reset
 from tests.testing.targets import Chat
 
 class ChatTests(TransactionTestCase):
@@ -43,6 +43,19 @@ class ChatTests(TransactionTestCase):
         for attack in attacks:
             with self.subTest(attack=attack.id):
                 await attack.run(guarded(Chat.as_asgi()), "/ws/chat/", user=alice, server="uvicorn")
+
+class AtomicTests(TestCase):
+    def setUp(self):
+        self.addCleanup(reset)
+        self.alice = User.objects.create_user("alice")
+
+    async def test_what_nobody_else_can_see_is_said_to_be_so(self):
+        with self.assertRaisesRegex(ValueError, "alice.* a transaction that only the test sees: .*TransactionTestCase"):
+            await SecureCommunicator(guarded(Chat.as_asgi()), "/ws/chat/", user=self.alice).shake_hands()
+
+    async def test_who_needs_no_rows_needs_no_transactions(self):
+        stranger = SecureCommunicator(guarded(Chat.as_asgi()), "/ws/chat/", origin="https://evil.example")
+        (await stranger.shake_hands()).assert_refused("origin_not_allowed")
 
     def test_it_needs_no_pytest(self):
         self.assertNotIn("pytest", sys.modules)
@@ -91,7 +104,7 @@ def test_pytest_names_each_attack_skips_what_does_not_apply_and_explains_what_go
 def test_django_s_own_runner_needs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "test_chat.py").write_text(WITH_DJANGO)
     output = run(tmp_path, "-m", "django", "test", "test_chat", "-v2", returns=0)
-    assert "Ran 2 tests" in output
+    assert "Ran 4 tests" in output
     assert "OK (skipped=2)" in output
     assert "REQUIRE_WSS is off" in output
     assert "the frames of this consumer are plain JSON" in output

@@ -7,8 +7,8 @@ from typing import Any
 from channels_secure.middleware import Application
 from channels_secure.testing.hostile.target import Target
 from channels_secure.testing.hostile.verdicts import AttackSucceeded, NotApplicable, Verdict
+from channels_secure.testing.limits import unlimited
 from channels_secure.testing.servers import Server
-from channels_secure.testing.state import unlimited
 
 # The limits of the settings that an attack on something else should not run into.
 LIMITS = frozenset({"HANDSHAKE_RATES", "MESSAGE_RATES", "MAX_CONNECTIONS", "ERROR_BUDGET", "AUTO_BLOCK_AFTER"})

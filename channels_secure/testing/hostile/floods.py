@@ -13,7 +13,7 @@ from channels_secure.testing.hostile.messages import OVERLOAD
 from channels_secure.testing.hostile.target import Target
 from channels_secure.testing.hostile.verdicts import AttackSucceeded, NotApplicable
 from channels_secure.testing.hostile.visit import Visit
-from channels_secure.testing.state import unlimited
+from channels_secure.testing.limits import unlimited
 
 # More than this is not tried: the limit would hardly be one.
 MOST_SOCKETS, MOST_HANDSHAKES, MOST_MESSAGES = 300, 1000, 5000

@@ -18,6 +18,7 @@ from channels_secure.testing.hostile.visit import Visit
 EXAMPLE = {"type": "attack", "text": "hello"}
 # Close codes by which a server, or a consumer of any make, refuses what it was sent (RFC 6455 section 7.4.1).
 REFUSING = frozenset({1003, 1007, 1008, 1009, *range(3000, 5000)})
+TRACEBACK = "Traceback (most recent call last)"
 # What a client sees when the application raises: uvicorn and Daphne.
 CRASHED = frozenset({1006, 1011})
 
@@ -70,7 +71,10 @@ async def answers(visit: Visit, patience: float) -> AsyncIterator[Mapping[str, A
         if event["type"] == "websocket.close":
             yield {"close": event.get("code")}
             return
-        frame = _read(visit, event.get("text"))
+        text = visit.read(event.get("text") or "")
+        if TRACEBACK in text:
+            raise AttackSucceeded("it was answered with a traceback (CWE-209)")
+        frame = _read(text)
         if frame.get("type") == "error":
             yield frame
 
@@ -110,20 +114,40 @@ def with_frames(
 
     async def play(target: Target) -> str:
         await example_is_good(target)
-        how = ""
+        how, takes_all = "", False
         for what, make in made:
             async with target.visit(**await target.honest()) as visit:
                 sample = sample_of(target, visit)
-                if typed and sample.plan is not None and not sample.plan.typed:
-                    raise NotApplicable("this consumer declares no message types, and takes every JSON value")
                 await visit.send(make(sample))
+                takes_all = typed and sample.plan is not None and not sample.plan.typed
                 try:
-                    how = f"{what}: {await refusal(visit, target, sample, {reason, Reason.MESSAGE_TOO_BIG})}"
+                    if takes_all:
+                        await survives(visit, target)
+                    else:
+                        how = f"{what}: {await refusal(visit, target, sample, {reason, Reason.MESSAGE_TOO_BIG})}"
                 except AttackSucceeded as error:
                     raise AttackSucceeded(f"{what}: {error}") from None
+        if takes_all:
+            raise NotApplicable(
+                "this consumer declares no message types, and takes every JSON value; it crashed over none of these"
+            )
         return how
 
     return play
+
+
+async def survives(visit: Visit, target: Target) -> None:
+    """See that a consumer which takes every JSON value did not crash over the last: it still refuses what is none.
+
+    Raises:
+        AttackSucceeded: it crashed, or answered with a traceback.
+    """
+    await visit.send("{")
+    async for answer in answers(visit, target.patience):
+        if answer.get("code") == "internal_error" or answer.get("close") in CRASHED:
+            raise AttackSucceeded("it reached code that crashed over it; see the log")
+        if answer.get("code") == "invalid_message":
+            return
 
 
 async def example_is_good(target: Target) -> None:
@@ -145,9 +169,9 @@ async def example_is_good(target: Target) -> None:
             return
 
 
-def _read(visit: Visit, text: Any) -> Mapping[str, Any]:
+def _read(text: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(visit.read(text or "null"))
+        found = json.loads(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -14,6 +14,8 @@ from channels_secure.testing.hostile.verdicts import AttackSucceeded, NotApplica
 INPUT = "OWASP WebSocket Security Cheat Sheet, Input Validation; ASVS 5.0 V2.2.1"
 OVERLOAD = "OWASP WebSocket Security Cheat Sheet, Denial-of-Service Protection"
 TYPED = "SecureJsonConsumer with @handles, whose annotations are the schemas of your messages"
+# More than this is not tried.
+MOST_BYTES, MOST_LEVELS = 64 << 20, 100_000
 # Names that a look-up by `getattr`, by prototype or by Channels' own dispatch would find.
 INHERITED = (
     "__class__", "__init__", "__proto__", "constructor", "dispatch", "send_json", "receive_json", "close",
@@ -38,8 +40,20 @@ async def in_the_clear(target: Target) -> str:
 
 
 def _deep(sample: Sample) -> str:
-    levels = sample.limits.max_message_depth + 1
+    levels = min(sample.limits.max_message_depth + 1, sample.limits.max_message_size)
     return sample.plant("[" * levels + "]" * levels)
+
+
+def _big(sample: Sample, character: str, share: int = 1) -> str:
+    """The message with a text that is too big; of a share of the characters that the limit is in bytes.
+
+    Raises:
+        NotApplicable: the limit is so wide that the frame would do here what it is to do there.
+    """
+    size = sample.limits.max_message_size
+    if size > MOST_BYTES:
+        raise NotApplicable(f"MAX_MESSAGE_SIZE allows {size}, more than is tried")
+    return sample.plant(f'"{character * (size // share)}"')
 
 
 ATTACKS = (
@@ -67,11 +81,8 @@ ATTACKS = (
         rule=f"{OVERLOAD}; CWE-770",
         remedy="SecureMiddlewareStack; MAX_MESSAGE_SIZE",
         play=with_frames(
-            ("too many bytes", lambda sample: sample.plant(f'"{"a" * sample.limits.max_message_size}"')),
-            (
-                "fewer characters than the limit, more bytes",
-                lambda sample: sample.plant(f'"{"€" * (sample.limits.max_message_size // 2)}"'),
-            ),
+            ("too many bytes", lambda sample: _big(sample, "a")),
+            ("fewer characters than the limit, more bytes", lambda sample: _big(sample, "€", share=2)),
             reason=Reason.MESSAGE_TOO_BIG,
         ),
     ),
@@ -82,7 +93,7 @@ ATTACKS = (
         remedy="SecureJsonConsumer; MAX_MESSAGE_DEPTH",
         play=with_frames(
             ("one level too many", _deep),
-            ("thousands of levels", lambda sample: "[" * (sample.limits.max_message_size // 2)),
+            ("thousands of levels", lambda sample: "[" * min(sample.limits.max_message_size // 2, MOST_LEVELS)),
         ),
     ),
     Attack(

@@ -50,14 +50,15 @@ class Target:
         if self._honest is None:
             seen = []
             async for how in self._credentials():
-                visit = await self.knock(**how)
-                if visit.outcome.accepted and self.is_the_user(visit):
+                refused = await self._refused(how)
+                if refused is None:
                     self._honest = how
                     break
-                seen.append(str(visit.outcome))
+                seen.append(refused)
             else:
                 whom = "nobody" if self.user is None else f"not even {self.user}"
-                raise TargetUnfit(f"{whom} is let in at {self.path}, without any attack: {'; '.join(seen)}")
+                words = "; ".join(dict.fromkeys(seen))
+                raise TargetUnfit(f"{whom} is let in at {self.path}, without any attack: {words}; see the log")
         # A ticket is good for one attempt.
         return {"ticket": await aissue_ticket(self.user)} if "ticket" in self._honest else self._honest
 
@@ -158,7 +159,7 @@ class Target:
         """The same path with one more parameter in its query."""
         return {"path": f"{self.path}{'&' if '?' in self.path else '?'}{name}={quote(value)}"}
 
-    def is_the_user(self, visit: Visit) -> bool:
+    def _is_the_user(self, visit: Visit) -> bool:
         """Whether the guards, where there are any, took the client for the user."""
         if visit.connection is None or self.user is None:
             return True
@@ -174,10 +175,24 @@ class Target:
         yield {"ticket": await aissue_ticket(self.user)}
 
     async def _works(self, how: How, otherwise: str) -> How:
-        visit = await self.knock(**how)
-        if not (visit.outcome.accepted and self.is_the_user(visit)):
-            raise NotApplicable(f"{otherwise}: the user's own was {visit.outcome}")
+        refused = await self._refused(how)
+        if refused is not None:
+            raise NotApplicable(f"{otherwise}: the user's own was {refused}")
         return how
+
+    async def _refused(self, how: How) -> str | None:
+        """How an honest client is refused; None when it is let in.
+
+        Raises:
+            TargetUnfit: the application crashes over it.
+        """
+        try:
+            visit = await self.knock(**how)
+        except AttackSucceeded as error:
+            raise TargetUnfit(f"{self.path}, without any attack: {error}") from None
+        if visit.outcome.accepted:
+            return None if self._is_the_user(visit) else "let in, but as somebody else"
+        return str(visit.outcome)
 
     def _somebody(self) -> Any:
         if self.user is None:

@@ -6,7 +6,8 @@ from typing import Any
 from channels_secure.codecs import Codec
 from channels_secure.connections import registry
 from channels_secure.connections.connection import Connection
-from channels_secure.consumers.handlers import Plan
+from channels_secure.consumers import SecureJsonConsumer
+from channels_secure.consumers.handlers import Plan, plan_of
 from channels_secure.testing.communicator import SecureCommunicator
 from channels_secure.testing.outcome import Outcome
 
@@ -34,25 +35,29 @@ class Visit:
         else:
             await self.socket.send_text(frame if self.codec is None else self.codec.encode(frame))
 
-    def read(self, text: str) -> str:
-        """The JSON in a frame that came."""
-        return text if self.codec is None else self.codec.decode(text)
+    def read(self, frame: str) -> str:
+        """The JSON in a frame that came, or the frame itself where it carries none."""
+        try:
+            return frame if self.codec is None else self.codec.decode(frame)
+        except ValueError:
+            return frame
 
 
 async def enter(socket: SecureCommunicator, outcome: Outcome) -> Visit:
     """Look at what stands behind a socket; in this process, so that the attacked need not tell."""
     connection = next((each for each in registry() if each.task is socket.future), None)
-    consumer = None if connection is None else getattr(connection.read_ahead, "__self__", None)
-    plan: Plan | None = getattr(consumer, "_plan", None)
-    codec: Any = None if plan is None else plan.codec
+    if connection is None or connection.consumer is None:
+        return Visit(socket=socket, outcome=outcome, connection=connection, plan=None, codec=None)
+    kind: Any = type(connection.consumer)
+    plan = plan_of(kind, SecureJsonConsumer, connection.settings)
+    codec: Any = plan.codec
     if outcome.accepted and hasattr(codec, "open"):
-        codec = await codec.open(consumer)
+        codec = await codec.open(connection.consumer)
     return Visit(socket=socket, outcome=outcome, connection=connection, plan=plan, codec=codec)
 
 
 def has_closed(socket: SecureCommunicator) -> bool:
     """Whether the application has closed what it accepted, without a pause: consumers that refuse after accepting."""
-    waiting = socket._take_waiting()
-    for event in waiting:
-        socket.output_queue.put_nowait(event)
-    return any(event["type"] == "websocket.close" for event in waiting)
+    events = socket.take_events()
+    socket.put_back(events)
+    return any(event["type"] == "websocket.close" for event in events)

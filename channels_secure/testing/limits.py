@@ -1,6 +1,5 @@
-"""What a process remembers between handshakes, and how a test forgets it."""
+"""The project's settings as a test wants them: without limits."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,30 +16,6 @@ _OFF: Mapping[str, Any] = {
     "ERROR_BUDGET": None,
     "AUTO_BLOCK_AFTER": None,
 }
-
-
-def reset() -> None:
-    """Forget budgets, the blocklist's snapshot, unwritten audit events and the settings read; ends the threads.
-
-    Modules that nobody has imported have nothing to forget, and are not imported for it.
-    """
-    _call("channels_secure.database", "shutdown")
-    _call("channels_secure.audit", "reset")
-    _call("channels_secure.blocklist", "reset")
-    for module, name in (
-        ("channels_secure.stores", "get_store"),
-        ("channels_secure.conf", "get_settings"),
-        ("channels_secure.admission", "authenticators"),
-    ):
-        cached: Any = getattr(sys.modules.get(module), name, None)
-        if cached is not None:
-            cached.cache_clear()
-
-
-def _call(module: str, name: str) -> None:
-    function = getattr(sys.modules.get(module), name, None)
-    if function is not None:
-        function()
 
 
 def unlimited(*names: str, **changes: Any) -> override_settings:
