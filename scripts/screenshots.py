@@ -77,7 +77,7 @@ def photograph_rooms(people: Visitors, bob: Page) -> None:
     expect(bob.get_by_role("alert")).to_contain_text("You are muted.")
     take(bob, "chat-muted")
     carol.get_by_role("button", name="Moderate bob").click()
-    carol.get_by_role("button", name="Give the word back").click()
+    carol.get_by_role("button", name="Unmute").click()
     expect(bob.locator("#muted")).to_be_empty()
     bob.get_by_label("Your message").fill("")
     pair = [people.arrive(username, "/rooms/den/", viewport=WINDOW) for username in ("alice", "bob")]

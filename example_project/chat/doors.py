@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.http import Http404
+from django.utils import timezone
 
 from channels_secure.rooms.models import Membership, Room
 from channels_secure.rooms.roles import RANK, Role, admits, role_of
@@ -56,16 +58,21 @@ class Door:
             return []
         known = self.room.memberships.select_related("user")
         if not self.is_moderated:
-            known = known.exclude(role=Role.GUEST)
+            known = known.exclude(role=Role.GUEST).exclude(banned=True)
         return [
             {
                 "id": each.user_id,
                 "name": each.user.get_username(),
                 "role": role_of(self.room, each, each.user_id),
                 "banned": each.banned,
+                "muted": seconds_until(each.muted_until),
             }
             for each in known[:PEOPLE_SHOWN]
         ]
+
+
+def seconds_until(moment: datetime | None) -> float:
+    return 0.0 if moment is None else max(0.0, (moment - timezone.now()).total_seconds())
 
 
 def doors(user: Any, **which: Any) -> Iterator[Door]:

@@ -73,6 +73,7 @@ class PageTests(TestCase):
         rooms = [("lobby", Room.Visibility.PUBLIC), ("club", Room.Visibility.MEMBERS), ("den", Room.Visibility.PRIVATE)]
         for slug, visibility in rooms:
             Room.objects.create(slug=slug, title=slug.title(), owner=self.alice, visibility=visibility)
+        self.lobby = Room.objects.get(slug="lobby")
         self.client.force_login(self.bob)
 
     def listed(self) -> dict[str, Any]:
@@ -100,14 +101,24 @@ class PageTests(TestCase):
 
     def test_only_those_who_keep_order_add_members_and_see_who_is_kept_out(self) -> None:
         carol = User.objects.create_user("carol")
-        moderation.ban("lobby", carol)
+        Membership.objects.create(room=self.lobby, user=carol, banned=True)
         self.assertEqual(self.client.post("/rooms/lobby/members/", {"username": "alice"}).status_code, 403)
         self.assertEqual([each["name"] for each in self.client.get("/rooms/lobby/").context["people"]], ["alice"])
+        # Nor does anybody else learn from the form who exists.
+        refused = self.client.post("/rooms/lobby/members/", {"username": "nobody"})
+        self.assertContains(refused, "This is not permitted", status_code=403)
         self.client.force_login(self.alice)
         self.client.post("/rooms/lobby/members/", {"username": "bob"})
         self.assertEqual(Membership.objects.get(room__slug="lobby", user=self.bob).role, Role.MEMBER)
         names = [each["name"] for each in self.client.get("/rooms/lobby/").context["people"]]
         self.assertEqual(sorted(names), ["alice", "bob", "carol"])
+
+    def test_a_page_says_for_how_long_somebody_is_muted(self) -> None:
+        membership.join("lobby", self.bob)
+        moderation.mute("lobby", self.bob, seconds=60)
+        muted = {each["name"]: each["muted"] for each in self.client.get("/rooms/lobby/").context["people"]}
+        self.assertEqual(muted["alice"], 0)
+        self.assertTrue(50 < muted["bob"] <= 60)
 
     def test_nobody_learns_from_a_page_who_belongs_to_a_room_that_is_closed_to_them(self) -> None:
         self.assertEqual(self.client.get("/rooms/club/").context["people"], [])

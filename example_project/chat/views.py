@@ -57,6 +57,9 @@ def leave(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def add_member(request: HttpRequest, slug: str) -> HttpResponse:
     found, form = door(request.user, slug), MemberForm(request.POST)
+    # Before the form, which says who exists.
+    if not found.is_moderated:
+        raise PermissionDenied
     if form.is_valid():
         with forbidden_where_denied():
             membership.add(found.room, form.cleaned_data["username"], by=request.user)

@@ -13,6 +13,7 @@ from tests.browser.example import (
     block,
     copy_database,
     daphne,
+    log_in,
     reload_until_there,
     running_example,
     say,
@@ -206,6 +207,24 @@ def test_who_logs_out_is_a_stranger_again(visitors: Visitors) -> None:
     page.get_by_role("button", name="Log out").click()
     page.goto(LOBBY)
     expect(status(page)).to_contain_text("(unauthenticated)")
+
+
+@ON_EACH_SERVER
+def test_a_page_whose_session_has_ended_elsewhere_says_so_and_leads_back(visitors: Visitors) -> None:
+    page = visitors.arrive()
+    log_in(page, "alice")
+    page.goto(LOBBY)
+    expect(status(page)).to_have_text("Connected")
+    page.get_by_label("Your message").fill("Half a thought")
+    elsewhere = page.context.new_page()
+    elsewhere.goto("/")
+    elsewhere.get_by_role("button", name="Log out").click()
+    # `session_ended` lets it try again once: another session may have begun, and here none has.
+    expect(status(page)).to_contain_text("(unauthenticated)")
+    expect(page.get_by_label("Your message")).to_have_value("Half a thought")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()
+    page.get_by_role("main").get_by_role("link", name="Log in").click()
+    expect(page).to_have_url(re.compile("/login/"))
 
 
 @ON_EACH_SERVER

@@ -76,7 +76,10 @@ def test_a_muted_member_reads_for_how_long_and_loses_no_text(alice: Page, bob: P
     expect(refusal(bob)).to_have_text("You are muted. (permission_denied)")
     expect(bob.locator("#retry")).to_have_text(re.compile(r"^Try again in \d\d s$"))
     expect(bob.get_by_label("Your message")).to_have_value("Weeds, I say")
-    moderate(alice, "bob", "Give the word back")
+    # Whoever comes later finds the mute, and may end it.
+    alice.reload()
+    expect(people(alice).filter(has_text="bob")).to_contain_text("muted")
+    moderate(alice, "bob", "Unmute")
     expect(bob.locator("#muted")).to_be_empty()
     bob.get_by_role("button", name="Send").click()
     expect(messages(alice).last).to_have_text("bob Weeds, I say")
@@ -85,7 +88,7 @@ def test_a_muted_member_reads_for_how_long_and_loses_no_text(alice: Page, bob: P
 
 @ON_EACH_SERVER
 def test_who_is_put_out_reads_it_and_may_come_back(alice: Page, bob: Page) -> None:
-    moderate(alice, "bob", "Put out")
+    moderate(alice, "bob", "Remove from the room")
     expect(status(bob)).to_contain_text("(disconnected)")
     expect(bob.get_by_role("button", name="Send", exact=True)).to_be_disabled()
     expect(people(alice)).to_have_text([re.compile("^alice")])
@@ -108,7 +111,7 @@ def test_who_is_banned_reads_it_stays_out_and_is_let_in_when_the_ban_is_lifted(a
     expect(bob.get_by_role("listitem").filter(has_text="Garden")).to_contain_text("banned")
     expect(bob.get_by_role("button", name="Join Garden")).to_have_count(0)
     moderate(alice, "bob", "Lift the ban")
-    expect(messages(alice).last).to_have_text("alice lifted the ban of bob.")
+    expect(messages(alice).last).to_have_text("alice lifted the ban on bob.")
     bob.reload()
     bob.get_by_role("button", name="Join Garden").click()
     expect(status(bob)).to_have_text("Connected")
@@ -155,6 +158,27 @@ def test_a_new_role_holds_at_once_and_so_does_its_end(visitors: Visitors, alice:
         window.sockets.at(-1).send(JSON.stringify({type: "room.kick", user: Number(own)}));
     }""")
     expect(refusal(bob)).to_contain_text("(permission_denied)")
+
+
+def test_order_is_kept_by_keyboard_alone(alice: Page, bob: Page) -> None:
+    alice.get_by_role("button", name="Moderate bob").focus()
+    alice.keyboard.press("Enter")
+    dialog = alice.get_by_role("dialog", name="bob")
+    expect(dialog.get_by_role("button", name="Mute for a minute")).to_be_focused()
+    alice.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(alice.get_by_role("button", name="Moderate bob")).to_be_focused()
+    alice.keyboard.press("Enter")
+    alice.keyboard.press("Enter")
+    expect(messages(bob).last).to_have_text("alice muted bob for 60 s.")
+    # The list is made anew, and the focus is where it was.
+    expect(people(alice).filter(has_text="bob")).to_contain_text("muted")
+    expect(alice.get_by_role("button", name="Moderate bob")).to_be_focused()
+    alice.get_by_label("Slow mode").focus()
+    alice.keyboard.press("ArrowUp")
+    alice.keyboard.press("ArrowUp")
+    alice.keyboard.press("Enter")
+    expect(messages(bob).last).to_have_text("alice set slow mode to 2 s.")
 
 
 def test_somebody_who_does_not_exist_is_not_added(alice: Page) -> None:

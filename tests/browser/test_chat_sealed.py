@@ -1,6 +1,7 @@
 """The example's encrypted room: two people read each other, and nothing between them does."""
 
 import contextlib
+import re
 import sqlite3
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def overheard(page: Page) -> list[str]:
     """Whatever goes over the sockets that the page opens from now on."""
     frames: list[str] = []
 
-    def hear(frame: str) -> None:
-        frames.append(frame)
+    def hear(frame: bytes | str) -> None:
+        frames.append(str(frame))
 
     def listen(socket: WebSocket) -> None:
         for direction in ("framesent", "framereceived"):
@@ -108,6 +109,39 @@ def test_another_browser_of_bob_s_takes_over_and_alice_is_warned_before_she_spea
     alice.get_by_role("button", name="Send").click()
     expect(messages(elsewhere)).to_have_text([f"alice {SECRET}"])
     expect(messages(bob).filter(has_text=SECRET)).to_have_count(0)
+
+
+def test_a_browser_that_keeps_no_keys_is_told_and_says_nothing_in_the_clear(visitors: Visitors) -> None:
+    alice = visitors.arrive("alice")
+    alice.add_init_script("IDBFactory.prototype.open = () => { throw new DOMException('', 'SecurityError'); };")
+    frames = overheard(alice)
+    enter(alice, DEN)
+    expect(messages(alice)).to_have_text([re.compile("^This browser cannot keep keys")])
+    expect(alice.get_by_label("Your message")).to_be_disabled()
+    # What is sent is in order: had something been said, it would be before the answer to this.
+    alice.evaluate(
+        """() => new Promise((resolve) => {
+          document.getElementById("text").value = "The cake";
+          document.getElementById("say").requestSubmit();
+          const socket = window.sockets.at(-1);
+          socket.addEventListener("message", resolve, {once: true});
+          socket.send('{"type": "ping"}');
+        })"""
+    )
+    assert any("ping" in frame for frame in frames)
+    assert all("room.say" not in frame for frame in frames)
+
+
+def test_a_page_fits_the_room_again_when_that_is_encrypted_under_it(visitors: Visitors) -> None:
+    alice, admin = visitors.arrive("alice", "/rooms/book-club/"), visitors.arrive("admin")
+    expect(status(alice)).to_have_text("Connected")
+    expect(alice.locator("#keys")).to_have_count(0)
+    admin.goto("/admin/channels_secure_rooms/room/")
+    admin.get_by_role("link", name="Book club").click()
+    admin.get_by_label("Encrypted").check()
+    admin.get_by_role("button", name="Save", exact=True).click()
+    expect(fingerprint(alice, "alice")).to_be_visible()
+    expect(status(alice)).to_have_text("Connected")
 
 
 def test_others_do_not_learn_that_there_is_such_a_room(visitors: Visitors) -> None:

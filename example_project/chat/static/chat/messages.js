@@ -7,14 +7,15 @@ const list = find("messages", HTMLOListElement);
 const KEPT = 200;
 let following = true;
 
-/** @typedef {{ id: string, user: { id: number | string | null, name: string }, text: string }} Said */
+/** @typedef {{ id: string, user: { id: number | string | null, name: string }, at: string, text: string }} Said */
 
 /** @param {Said} said @param {{ isMine: boolean, mayDelete: boolean, onDelete: () => void }} how */
-export function showSaid({ id, user, text }, { isMine, mayDelete, onDelete }) {
+export function showSaid({ id, user, at, text }, { isMine, mayDelete, onDelete }) {
   const item = make(
     "li",
     { className: isMine ? "mine" : "" },
     make("b", { textContent: user.name }),
+    time(at),
     " ",
     make("span", { textContent: text }),
     make("button", { type: "button", className: "delete", ariaLabel: "Delete this message", hidden: !mayDelete, onclick: onDelete }),
@@ -26,6 +27,12 @@ export function showSaid({ id, user, text }, { isMine, mayDelete, onDelete }) {
 
 export function showNotice(/** @type {string} */ text) {
   append(make("li", { className: "notice", textContent: text }));
+}
+
+function time(/** @type {string} */ at) {
+  const element = make("time", { dateTime: at });
+  element.dataset.clock = new Date(at).toLocaleTimeString([], { timeStyle: "short" });
+  return element;
 }
 
 export function remove(/** @type {string} */ id) {

@@ -4,6 +4,7 @@ import { find, make } from "./elements.js";
 
 /** @typedef {import("./wire.js").ToChatConsumer} ToServer */
 /** @typedef {{ id: number | string, name: string, role?: string, banned?: boolean, isHere?: boolean, mutedUntil?: number }} Person */
+/** @typedef {import("./wire.js").RoomModerated} Moderated */
 
 const list = find("people", HTMLUListElement);
 const dialog = find("person", HTMLDialogElement);
@@ -33,7 +34,7 @@ export class People {
   constructor(me, act) {
     this.#me = me;
     const belonging = JSON.parse(find("belonging", HTMLScriptElement).textContent ?? "[]");
-    for (const person of belonging) this.#know(person);
+    for (const { muted, ...person } of belonging) this.#know({ ...person, ...this.#mutedFor(muted) });
     dialog.addEventListener("close", () => {
       const person = this.#known.get(dialog.dataset.user ?? "");
       if (person && dialog.returnValue) act(ACTS[dialog.returnValue](person.id));
@@ -58,8 +59,8 @@ export class People {
       const { id, name } = frame.user;
       if (id !== null) this.#know({ id, name, isHere: frame.type === "room.joined" });
     } else if (frame.type === "room.moderated" && frame.user?.id != null) {
-      this.#know({ id: frame.user.id, name: frame.user.name, ...consequences(frame) });
-      if (frame.act === "mute") setTimeout(() => this.show(), Math.min(frame.seconds ?? 0, LONGEST_TIMER) * 1000);
+      const muted = frame.act === "mute" || frame.act === "unmute" ? this.#mutedFor(frame.seconds ?? 0) : {};
+      this.#know({ id: frame.user.id, name: frame.user.name, ...muted, ...consequences(frame) });
     } else if (frame.type !== "room.here") return;
     if ("count" in frame) find("count", HTMLElement).textContent = String(frame.count);
     this.show();
@@ -72,6 +73,12 @@ export class People {
       .sort((one, other) => Number(other.isHere ?? 0) - Number(one.isHere ?? 0) || one.name.localeCompare(other.name));
     list.replaceChildren(...shown.map((person) => this.#item(person)));
     if (focused) [...list.children].find((item) => item.id === `person-${focused}`)?.querySelector("button")?.focus();
+  }
+
+  #mutedFor(/** @type {number} */ seconds) {
+    // The list is shown anew when it is over.
+    if (seconds) setTimeout(() => this.show(), Math.min(seconds, LONGEST_TIMER) * 1000);
+    return { mutedUntil: Date.now() + seconds * 1000 };
   }
 
   #know(/** @type {Person} */ person) {
@@ -107,24 +114,26 @@ export class People {
 }
 
 /** What an act changes about whom it is done to. */
-function consequences(/** @type {import("./wire.js").RoomModerated} */ { act, role, seconds }) {
-  if (act === "mute") return { mutedUntil: Date.now() + (seconds ?? 0) * 1000 };
-  if (act === "unmute") return { mutedUntil: 0 };
+function consequences(/** @type {Moderated} */ { act, role }) {
   if (act === "ban") return { banned: true, role: "guest" };
   if (act === "unban") return { banned: false };
   return role ? { role } : {};
 }
 
+/** @type {Record<Moderated["act"], (user: string, facts: Moderated) => string>} */
 const DEEDS = {
-  mute: "muted", unmute: "gave the word back to", kick: "put out", ban: "banned", unban: "lifted the ban of",
-  delete: "deleted a message of", slow: "set slow mode", promote: "gave a role to", hand_over: "handed the room over to",
+  mute: (user, { seconds }) => `muted ${user} for ${seconds} s`,
+  unmute: (user) => `unmuted ${user}`,
+  kick: (user) => `removed ${user} from the room`,
+  ban: (user) => `banned ${user}`,
+  unban: (user) => `lifted the ban on ${user}`,
+  delete: (user) => `deleted a message by ${user}`,
+  slow: (_, { seconds }) => seconds ? `set slow mode to ${seconds} s` : "turned slow mode off",
+  promote: (user, { role }) => `made ${user} a ${role}`,
+  hand_over: (user) => `handed the room over to ${user}`,
 };
 
 /** An act as a sentence. */
-export function tell(/** @type {import("./wire.js").RoomModerated} */ { act, by, user, seconds, role }) {
-  const parts = [by.name, DEEDS[act], user?.name];
-  if (act === "mute") parts.push(`for ${seconds} s`);
-  if (act === "slow") parts.push(seconds ? `to ${seconds} s` : "off");
-  if (act === "promote") parts.push(`: ${role}`);
-  return `${parts.filter(Boolean).join(" ").replace(" :", ":")}.`;
+export function tell(/** @type {Moderated} */ frame) {
+  return `${frame.by.name} ${DEEDS[frame.act](frame.user?.name ?? "somebody", frame)}.`;
 }

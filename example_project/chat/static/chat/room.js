@@ -11,13 +11,14 @@ import { offerTries } from "./tries.js";
 /** @typedef {import("./wire.js").FromChatConsumer} FromServer */
 /** @typedef {SecureSocket<ToServer, FromServer>} Socket */
 
-const { path = "", room = "", user = "", tokens = "", sealed } = find("main", HTMLElement).dataset;
+const { path = "", room = "", user = "", tokens = "", encrypted, sealed } = find("main", HTMLElement).dataset;
 const form = find("say", HTMLFormElement);
 const field = find("text", HTMLInputElement);
 const send = find("send", HTMLButtonElement);
 const tries = find("tries", HTMLFieldSetElement);
 const inside = find("inside", HTMLElement);
 const order = find("order", HTMLElement);
+const slowMode = find("set-slow", HTMLFormElement);
 const slow = find("slow", HTMLInputElement);
 
 // With `?token` in its address the page comes with an access token, and renews it while the socket is open.
@@ -30,7 +31,10 @@ async function token({ refresh = false }) {
 }
 
 const sealing = sealed === undefined ? undefined : await import("./sealed.js");
-const identity = await sealing?.openIdentity(user);
+const identity = await sealing?.openIdentity(user).catch(() => {
+  field.disabled = true;
+  showNotice("This browser cannot keep keys, so you can neither read nor speak here.");
+});
 
 /** @type {Socket} */
 const socket = new SecureSocket(path, WITH_TOKEN ? { token } : {});
@@ -54,6 +58,12 @@ const speak = sealing && identity ?
   sealing.seal(socket, { room, user, identity, onSaid: showMessage, onNotice: showNotice }) :
   (/** @type {string} */ text) => socket.request({ type: "room.say", text });
 
+/** Whether the page was made for the room as it is: where it is encrypted, those who belong to it have keys. */
+function fits(/** @type {import("./wire.js").RoomEntered | import("./wire.js").RoomChanged} */ rules) {
+  const wasEncrypted = encrypted !== undefined, isEncrypted = rules.encrypted ?? wasEncrypted;
+  return isEncrypted === wasEncrypted && (isEncrypted && people.role !== "guest") === (sealed !== undefined);
+}
+
 /** Show the rules that hold for oneself: at the entrance all of them, later those that have changed. */
 function showRules(/** @type {import("./wire.js").RoomEntered | import("./wire.js").RoomChanged} */ rules) {
   if (rules.role) {
@@ -74,9 +84,10 @@ function showRules(/** @type {import("./wire.js").RoomEntered | import("./wire.j
 function heard(/** @type {FromServer} */ frame) {
   people.hear(frame);
   if (frame.type === "room.entered") inside.hidden = false;
-  if (frame.type === "room.entered" || frame.type === "room.changed") showRules(frame);
-  // The page was made for a room of the other kind.
-  if (frame.type === "room.changed" && frame.encrypted != null) location.reload();
+  if (frame.type === "room.entered" || frame.type === "room.changed") {
+    showRules(frame);
+    if (!fits(frame)) location.reload();
+  }
   if (frame.type === "room.said" && typeof frame.text === "string") showMessage({ ...frame, text: frame.text });
   if (frame.type === "room.deleted") remove(frame.id);
   if (frame.type === "room.moderated") {
@@ -93,7 +104,10 @@ socket.on("state", ({ state }) => {
   send.disabled = tries.disabled = state !== "open" || field.disabled;
   if (state === "denied") inside.hidden = order.hidden = true;
 });
-slow.addEventListener("change", () => ask({ type: "room.slow", seconds: Number(slow.value) }));
+slowMode.addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask({ type: "room.slow", seconds: Number(slow.value) });
+});
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const text = field.value.trim();

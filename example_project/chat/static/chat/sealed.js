@@ -53,7 +53,10 @@ export function seal(socket, { room, user, identity, onSaid, onNotice }) {
     const entry = make("li", {}, make("span", { className: "name", textContent: member.name }));
     entry.append(make("span", { className: changed ? "tag bad" : "tag", textContent: standing }));
     entry.append(make("code", { textContent: spoken(fingerprint) }));
-    const accept = () => sealed.accept(member.id, { verified: true }).catch((error) => explain(inPlainWords(error)));
+    const accept = () => {
+      const options = { fingerprint, verified: true };
+      sealed.accept(member.id, options).catch((error) => explain(inPlainWords(error)));
+    };
     if (!isMine && (changed || !verified)) {
       entry.append(make("button", { type: "button", className: "quiet", textContent: "They match", ariaLabel: `${member.name}’s fingerprints match`, onclick: accept }));
     }

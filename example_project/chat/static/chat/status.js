@@ -36,7 +36,7 @@ export function showStatus(/** @type {import("./room.js").Socket} */ socket) {
   };
   socket.on("state", (change) => {
     if (change.state === "connecting") reason = "";
-    if (change.state === "open") explain();
+    if (change.state === "open" || change.state === "denied") explain();
     status.dataset.state = change.state;
     show(reason || WORDS[change.state]);
     countDown(wait, "Next try in", change.delay / 1000);

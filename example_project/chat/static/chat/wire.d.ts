@@ -264,18 +264,18 @@ export interface RoomEntered {
   encrypted: boolean;
   /** integer */
   muted: number;
-  members: Person[];
+  members: PersonHere[];
   /** integer */
   count: number;
 }
 
-/** Who is here: the answer to `room.who`, and in a crowd what is said instead of who joined and left. */
+/** Who is here: the answer to `room.who`; also said when roles have changed, and how many are, in a crowd. */
 export interface RoomHere {
   type: "room.here";
   /** integer */
   count: number;
   /** default null */
-  members?: Person[] | null;
+  members?: PersonHere[] | null;
   /**
    * integer
    * default null
@@ -286,7 +286,7 @@ export interface RoomHere {
 /** Somebody is here now, with the first of their sockets. */
 export interface RoomJoined {
   type: "room.joined";
-  user: Person;
+  user: PersonHere;
   /** integer */
   count: number;
 }
@@ -449,6 +449,14 @@ export interface Person {
   /** integer */
   id: number | string | null;
   name: string;
+}
+
+/** Somebody who is in the room, and what they are there. */
+export interface PersonHere {
+  /** integer */
+  id: number | string | null;
+  name: string;
+  role: Role;
 }
 
 /** Why something was refused or closed; the slug goes on the wire and into the audit trail. */
