@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.db import models, transaction
+from django.forms import Field, MultiWidget
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext as of_django
 
 from channels_secure import audit
 from channels_secure.admin.base import ModelAdmin as Base
@@ -88,6 +90,14 @@ class MembershipAdmin(ModeratingAdmin):
     list_select_related = ("user", "room")
     search_fields = ("room__slug", "room__title")
     raw_id_fields = ("user", "room")
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Field | None:
+        """Name the two halves of a moment, to which Django gives no label that a screen reader could read."""
+        field: Field | None = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, MultiWidget):
+            for part, name in zip(field.widget.widgets, ("Date:", "Time:"), strict=True):
+                part.attrs["aria-label"] = f"{field.label}, {of_django(name).rstrip(':')}"
+        return field
 
     def acts_of(self, obj: Any, changed: list[str], change: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         if "role" in changed or not change:
