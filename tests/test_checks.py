@@ -473,6 +473,29 @@ def test_e009_a_handler_of_a_frame_that_is_the_packages(secure: Settings, name: 
     assert message_of("E009").obj is Greedy
 
 
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (msgspec.defstruct("Lost", [("a", "Nowhere")]), "name 'Nowhere' is not defined"),
+        (list[int], "a message is a JSON object"),
+        (msgspec.defstruct("A", [], tag=True) | msgspec.defstruct("B", [], tag=True), "another `tag_field`"),
+    ],
+    ids=["unreadable", "no object", "tagged by type"],
+)
+def test_e009_a_schema_that_no_message_fits(secure: Settings, schema: Any, words: str) -> None:
+    class Deaf(SecureJsonConsumer):
+        async def take(self, message: Any) -> None: ...
+
+    Deaf.take.__annotations__["message"] = schema
+    Deaf.take = handles("chat.say")(Deaf.take)  # type: ignore[method-assign]
+    message = message_of("E009")
+    assert codes() == {"E009"}
+    assert message.obj is Deaf
+    assert "Deaf.take: " in message.msg
+    assert words in message.msg
+    assert "JSON objects have" in str(message.hint)
+
+
 def test_e009_a_consumer_that_inherits_the_mistake_of_another(secure: Settings) -> None:
     class Greedy(SecureJsonConsumer):
         @handles("ping")

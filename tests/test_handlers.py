@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import attrs
 import msgspec
@@ -92,6 +92,18 @@ class ModelWithAlias(pydantic.BaseModel):
 @pydantic.dataclasses.dataclass
 class PydanticData:
     a: int
+
+
+class StructWithId(msgspec.Struct):
+    id: int
+
+
+class Circle(msgspec.Struct, tag="circle", tag_field="kind"):
+    radius: int
+
+
+class Square(msgspec.Struct, tag="square", tag_field="kind"):
+    side: int
 
 
 class DataWithId(TypedDict):
@@ -199,6 +211,43 @@ class ModelType(pydantic.BaseModel):
     type: str
 
 
+class First(msgspec.Struct, tag=True):
+    a: int
+
+
+class Second(msgspec.Struct, tag=True):
+    b: int
+
+
+class Lost(msgspec.Struct):
+    a: list["Nowhere"]  # type: ignore[name-defined]  # noqa: F821
+
+
+class Broken(msgspec.Struct):
+    a: "1 +"  # type: ignore[syntax]  # noqa: F722
+
+
+class LostData(TypedDict):
+    a: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+
+class LostModel(pydantic.BaseModel):
+    a: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+
+class Opaque: ...
+
+
+class OpaqueModel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+
+    a: Opaque
+
+
+class Point(NamedTuple):
+    x: int
+
+
 class TooSmall(SecureJsonConsumer):
     max_message_size = 0
 
@@ -231,6 +280,30 @@ class NoSuchRate(SecureJsonConsumer):
         (declare(Array), "a message is a JSON object"),
         (declare(TypedType), "`type` belongs to the envelope"),
         (declare(ModelType), "`type` belongs to the envelope"),
+        (declare(ModelType | None), "no message fits this type: a message is a JSON object"),
+        (declare(pydantic.RootModel[ModelType]), "`type` belongs to the envelope"),
+        (declare(TypedType | None), "`type` belongs to the envelope"),
+        (
+            declare(First | Second),
+            "`type` belongs to the envelope: name the field otherwise, or give a union's Structs",
+        ),
+        (declare(Annotated[First | Second | None, "either"]), "`type` belongs to the envelope"),
+        (declare(list[int]), "Declared.say: no message fits this type: a message is a JSON object"),
+        (declare(str | int | None), "no message fits"),
+        (declare(None), "no message fits"),
+        (declare(Colour), "no message fits"),
+        (declare(Literal["a"]), "no message fits"),
+        (declare(Point), "no message fits"),
+        (declare(Array | list[int]), "not supported"),
+        (declare(Annotated[Array, "packed"]), "no message fits"),
+        (declare(Opaque), "no message fits"),
+        (declare(pydantic.RootModel[list[int]]), "no message fits"),
+        (declare(Lost), "Declared.say: name 'Nowhere' is not defined"),
+        (declare(Lost | None), "Declared.say: name 'Nowhere' is not defined"),
+        (declare(LostData), "Declared.say: name 'Nowhere' is not defined"),
+        (declare(LostModel), "Declared.say: "),
+        (declare(OpaqueModel), "Declared.say: Cannot generate a JsonSchema"),
+        (declare(Broken), "Declared.say: "),
         (declare(list[int] | tuple[int, ...]), "not supported"),
         (TooSmall, "TooSmall.max_message_size: must be a whole number of at least 1"),
         (NoRate, "NoRate.message_rates: 'often' is not a rate"),
@@ -330,6 +403,7 @@ def test_layer_events_name_the_projects_own_coroutines_and_nothing_else() -> Non
         (Attrs, {"a": 1}, "Attrs(a=1)"),
         (PydanticData, {"a": 1}, "PydanticData(a=1)"),
         (Cat, {"kind": "cat"}, "Cat(kind='cat', lives=9)"),
+        (Circle | Square, {"kind": "square", "side": 1}, "Square(side=1)"),
         (dict[str, int], {"x": 1, "y": 2}, "{'x': 1, 'y': 2}"),
     ],
 )
@@ -346,7 +420,17 @@ async def test_a_schema_may_be_of_any_kind(schema: Any, payload: Any, got: str, 
 
 
 @pytest.mark.parametrize(
-    ("schema", "identifier"), [(ModelWithId, 7), (ModelWithAlias, "seven"), (DataWithId, [1]), (dict[str, Any], "q")]
+    ("schema", "identifier"),
+    [
+        (ModelWithId, 7),
+        (ModelWithAlias, "seven"),
+        (pydantic.RootModel[ModelWithId], 7),
+        (DataWithId, [1]),
+        (DataWithId | None, [1]),
+        (StructWithId | None, 7),
+        (Annotated[StructWithId, "annotated"], 7),
+        (dict[str, Any], "q"),
+    ],
 )
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("quiet")

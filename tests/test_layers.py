@@ -30,6 +30,7 @@ LAYERS: dict[int, frozenset[str]] = {
             "management",
             "metrics",
             "pytest_plugin",
+            "resetting",
             "rooms",
             "testing",
             "urls",

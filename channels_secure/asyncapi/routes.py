@@ -47,7 +47,8 @@ def routes_of(application: Any) -> list[Route]:
     It is found through Channels' routers, and through middleware that keeps what it wraps in an attribute or, written
     as a function, in its closure.
     """
-    routes = _walk(application, _Place())
+    # A middleware that keeps what it wraps in two places leads there twice.
+    routes = dict.fromkeys(_walk(application, _Place()))
     return sorted(routes, key=lambda route: (route.address or "", label(route.consumer)))
 
 

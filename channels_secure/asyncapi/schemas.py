@@ -66,7 +66,7 @@ def sketch(schema: Any, where: str, *, sends: bool = False) -> Sketch:
         root, parts = json.loads(msgspec.json.encode([root, parts], enc_hook=str))
     except KeyError as error:
         raise Undescribable(f"{where}: two types are both called {_class_name(error)}: rename one") from error
-    except (TypeError, ValueError, NameError, NotImplementedError, msgspec.MsgspecError) as error:
+    except Exception as error:  # whatever the annotations in it do
         raise Undescribable(f"{where}: {error}") from error
     return Sketch(root=older(root), parts={name: older(part) for name, part in parts.items()})
 

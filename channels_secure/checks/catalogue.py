@@ -69,7 +69,8 @@ REDIS_TIMEOUT = Check(
 BAD_DECLARATION = Check(
     "E009",
     "{}; the consumer refuses every connection.",
-    "Correct the declaration: `@handles(type)` on an `async def` method with one annotated parameter.",
+    "Correct the declaration: `@handles(type)` on an `async def` method with one parameter, annotated with a type that"
+    " JSON objects have, such as a msgspec Struct.",
 )
 REDIS_NOT_INSTALLED = Check(
     "E010",

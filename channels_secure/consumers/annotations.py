@@ -33,7 +33,7 @@ def payload_decoder(schema: Any) -> PayloadDecoder:
     """The decoder of a schema that is no msgspec Struct: a pydantic model's own, else msgspec's.
 
     Raises:
-        TypeError: msgspec cannot decode such a type.
+        TypeError: such a type cannot be decoded.
     """
     if hasattr(schema, "__pydantic_validator__"):
         from channels_secure.consumers.pydantic_schemas import PydanticDecoder

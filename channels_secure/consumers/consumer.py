@@ -118,7 +118,7 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
         self.base_send = connection.send
         await self._enter_layer()
         self.inbox = Inbox(self._deliver, connection)
-        connection.has_own_loop, connection.read_ahead = True, self._read_ahead
+        connection.consumer, connection.read_ahead = self, self._read_ahead
         connection.speaks_frames = self._plan.typed or self.control_frames
         connection.configure(self._plan.limits, get_store())
         reauthorizing.prepare(self, SecureJsonConsumer)
@@ -229,8 +229,8 @@ class SecureJsonConsumer(Membership, AsyncJsonWebsocketConsumer):
 
     async def _leave(self, connection: Connection, entered: bool) -> None:
         """Run the project's `disconnect()` under a deadline of ours, and let go of groups and tasks."""
-        connection.ended, connection.has_own_loop = True, False
-        connection.handler_since = connection.read_ahead = None
+        connection.ended = True
+        connection.handler_since = connection.consumer = connection.read_ahead = None
         self.inbox.close()
         connection.validity.let_go()
         code = connection.close_code if connection.close_code is not None else connection.disconnect_code

@@ -17,8 +17,9 @@ from channels_secure.consumers.misdeclared import BadDeclaration as BadDeclarati
 from channels_secure.consumers.misdeclared import codec_of
 from channels_secure.limits import Limits, limits_of
 from channels_secure.policy.messages import CONTROL_TYPES, MessageDecoder, Parsed, Refused
+from channels_secure.policy.payloads import payload_members
 from channels_secure.policy.rates import Rate
-from channels_secure.policy.schemas import Envelope, PayloadDecoder, envelop, payload_members
+from channels_secure.policy.schemas import Envelope, PayloadDecoder, envelop
 from channels_secure.policy.values import VALUE, ValueDecoder
 
 Permission = str | Callable[[Any, Any], Awaitable[bool]]
@@ -156,7 +157,7 @@ def _message_decoder(consumer: type, max_depth: int) -> MessageDecoder:
             payloads[declaration.type] = payload_decoder(schema)
             if "id" in payload_members(schema):
                 own_ids.append(declaration.type)
-        except TypeError as error:
+        except Exception as error:  # noqa: BLE001 - the annotations in a schema may be any expressions
             raise BadDeclaration(f"{consumer.__qualname__}.{name}: {error}") from None
     return MessageDecoder(envelopes, payloads, max_depth=max_depth, own_ids=own_ids)
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from channels_secure.policy.decisions import FieldError
+from channels_secure.policy.payloads import NO_OBJECT
 from channels_secure.policy.schemas import PayloadError
 
 MAX_MESSAGE = 200
@@ -25,7 +26,10 @@ class PydanticDecoder:
 
     def __init__(self, model: Any) -> None:
         self._adapter: TypeAdapter[Any] = TypeAdapter(model)
-        self._names = _declared_names(self._adapter.json_schema())
+        schema = self._adapter.json_schema()
+        if schema.get("type", "object") != "object":
+            raise TypeError(NO_OBJECT)
+        self._names = _declared_names(schema)
 
     def decode(self, payload: bytes, /) -> Any:
         try:

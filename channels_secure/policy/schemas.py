@@ -20,7 +20,7 @@ MAX_ID_LENGTH = 64
 _Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Id = Annotated[str, msgspec.Meta(max_length=MAX_ID_LENGTH)] | _Integer
 _ID_FIELD = "envelope_id"
-_TYPE_IS_OURS = "`type` belongs to the envelope: name the field otherwise"
+TYPE_IS_OURS = "`type` belongs to the envelope: name the field otherwise, or give a union's Structs another `tag_field`"
 
 
 class PayloadError(ValueError):
@@ -72,7 +72,7 @@ def envelop(name: str, schema: type[msgspec.Struct]) -> Envelope:
         raise TypeError("array_like Structs cannot be messages: a message is a JSON object")
     own = {field.encode_name: field.name for field in info.fields}
     if "type" in own:
-        raise TypeError(_TYPE_IS_OURS)
+        raise TypeError(TYPE_IS_OURS)
     fields: list[Any] = []
     if "id" not in own:
         fields.append((_ID_FIELD, Id | None, msgspec.field(default=None, name="id")))
@@ -97,23 +97,6 @@ def envelop(name: str, schema: type[msgspec.Struct]) -> Envelope:
         keys=1 + sum(1 + _required_keys(field.type) for field in required),
         plain=all(_is_plain(field.type) for field in required),
     )
-
-
-def payload_members(schema: Any) -> frozenset[str]:
-    """The members that a schema declares, by their names on the wire; empty for types without any.
-
-    Raises:
-        TypeError: it cannot be a payload: msgspec does not know such a type, or it declares `type`.
-    """
-    fields = getattr(schema, "__pydantic_fields__", None)
-    if fields is not None:
-        members = frozenset(str(field.validation_alias or field.alias or name) for name, field in fields.items())
-    else:
-        info = msgspec.inspect.type_info(schema)
-        members = frozenset(field.encode_name for field in getattr(info, "fields", ()))
-    if "type" in members:
-        raise TypeError(_TYPE_IS_OURS)
-    return members
 
 
 def _nothing(self: Any) -> None:

@@ -41,6 +41,18 @@ class Typed(TypedDict):
     type: Annotated[Literal["one", "two"], msgspec.Meta(description="which")]
 
 
+class Lost(msgspec.Struct):
+    a: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+
+class Broken(msgspec.Struct):
+    a: "1 +"  # type: ignore[syntax]  # noqa: F722
+
+
+class Absent(msgspec.Struct):
+    a: "msgspec.Nowhere"  # type: ignore[name-defined]
+
+
 @dataclass
 class Bare:
     user: str
@@ -74,7 +86,14 @@ def test_w012_a_type_that_cannot_be_told_from_others(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("sends", "words"), [(Said, "Sending.sends is a tuple of types"), ((len,), "Sending.sends: len: ")]
+    ("sends", "words"),
+    [
+        (Said, "Sending.sends is a tuple of types"),
+        ((len,), "Sending.sends: len: "),
+        ((Lost,), "Sending.sends: Lost: name 'Nowhere' is not defined"),
+        ((Broken,), "Sending.sends: Broken: "),
+        ((Absent,), "Sending.sends: Absent: "),
+    ],
 )
 def test_w012_what_cannot_be_described(monkeypatch: pytest.MonkeyPatch, sends: Any, words: str) -> None:
     (message,) = found(monkeypatch, sends)

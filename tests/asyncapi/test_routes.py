@@ -74,6 +74,20 @@ def test_the_stack_is_seen_through_middleware_of_any_make() -> None:
     assert routes_of(app) == [Route(consumer=DropIn, address="/x/", guarded=True)]
 
 
+def test_what_a_middleware_keeps_twice_is_one_route() -> None:
+    class Keeping:
+        def __init__(self, app: Any) -> None:
+            async def guarded(scope: Any, receive: Any, send: Any) -> None:
+                await app(scope, receive, send)
+
+            self.app, self.guarded = app, guarded
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    app = application(path("<slug:room>/", Keeping(DropIn.as_asgi())), path("b/", Keeping(DropIn.as_asgi())))
+    assert addresses(app) == ["/b/", "/{room}/"]
+
+
 def test_an_application_that_leads_back_to_itself_ends() -> None:
     class Loop:
         def __init__(self) -> None:

@@ -104,8 +104,6 @@ BAD: list[dict[str, Any]] = [
     {"type": "counts", "a": 1, "b": 2, "c": 3, "d": 4},
     {"type": "shape", "kind": "circle"},
     {"type": "tree", "name": "a", "children": [{}]},
-    {"type": "never", "a": 1},
-    {"type": "never"},
 ]
 
 

@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
 from msgspec import Meta
 
-from channels_secure.asyncapi import document, typescript
+from channels_secure.asyncapi import Route, document, typescript
 from channels_secure.asyncapi.schemas import older
 from channels_secure.asyncapi.typescript import type_name
 from channels_secure.asyncapi.typescript.comments import comment, limits_in
@@ -212,11 +212,12 @@ export const d: ToBuy = { type: "say", item: { gain: 1 } };
     assert compile_typescript(types, lines) == []
 
 
-def test_docstrings_stay_inside_their_comments(compile_typescript: Compile) -> None:
+def test_whatever_a_project_writes_stays_inside_of_comments(compile_typescript: Compile) -> None:
     text = f"{NOT_HTML}\n */ export const stolen = 1; /*\u2028 stolen; \r stolen;"
-    odd = msgspec.defstruct("Odd", [("a", int)], namespace={"__doc__": text})
-    types = typescript(document([consumer("Chat", odd, __doc__=text)]))
-    assert "stolen" in types
+    said = Annotated[str, Meta(title=text, description=text, pattern=text)]
+    odd = msgspec.defstruct("Odd", [("a", said, text)], namespace={"__doc__": text})
+    types = typescript(document([Route(consumer=consumer("Chat", odd, __doc__=text), address=text)]))
+    assert types.count("export const stolen") >= 6
     assert compile_typescript(types, 'import * as wire from "./wire";\n// @ts-expect-error\nwire.stolen;') == []
 
 

@@ -184,9 +184,6 @@ class EverythingConsumer(SecureJsonConsumer):
     @handles("anything")
     async def anything(self, message: Any) -> None: ...
 
-    @handles("never")
-    async def never(self, message: list[int]) -> None: ...
-
 
 class DropIn(SecureJsonConsumer):
     async def receive_json(self, content: Any) -> None: ...

@@ -9,7 +9,8 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from channels_secure.policy.messages import MessageDecoder, Refused
-from channels_secure.policy.schemas import envelop, payload_members
+from channels_secure.policy.payloads import payload_members
+from channels_secure.policy.schemas import envelop
 
 
 class Say(Struct, forbid_unknown_fields=True):
@@ -257,6 +258,18 @@ class Attrs:
     c: int
 
 
+class ByKind(Struct, tag="one", tag_field="kind"):
+    id: str
+
+
+class OtherKind(Struct, tag="other", tag_field="kind"):
+    b: int
+
+
+class Packed(Struct, array_like=True):
+    a: int
+
+
 @pytest.mark.parametrize(
     ("schema", "members"),
     [
@@ -265,17 +278,43 @@ class Attrs:
         (Data, {"a", "id"}),
         (Typed, {"b"}),
         (Attrs, {"c"}),
+        (Typed | None, {"b"}),
+        (Annotated[OwnId, Meta(title="annotated")], {"id"}),
+        (ByKind | OtherKind, {"kind", "id", "b"}),
+        (ByKind | None, {"id"}),
+        (Typed | list[int], {"b"}),
         (dict[str, int], set()),
         (Any, set()),
+        (object, set()),
+        (msgspec.Raw, set()),
     ],
 )
 def test_the_payload_members_a_schema_are_known_by_their_names_on_the_wire(schema: Any, members: set[str]) -> None:
     assert payload_members(schema) == members
 
 
-def test_no_other_kind_of_schema_may_declare_a_type_either() -> None:
+class ByType(Struct, tag="one", tag_field="type"):
+    a: int
+
+
+class OtherType(Struct, tag="other", tag_field="type"):
+    b: int
+
+
+@pytest.mark.parametrize("schema", [TypedType, TypedType | None, ByType | OtherType])
+def test_no_other_kind_of_schema_may_declare_a_type_either(schema: Any) -> None:
     with pytest.raises(TypeError, match="`type` belongs to the envelope"):
-        payload_members(TypedType)
+        payload_members(schema)
+
+
+def test_the_tag_of_one_struct_alone_is_the_envelopes() -> None:
+    assert payload_members(ByType | None) == {"a"}
+
+
+@pytest.mark.parametrize("schema", [list[int], int | None, Packed | str, type(None), Annotated[str, "x"]])
+def test_a_type_that_is_no_object_is_no_schema(schema: Any) -> None:
+    with pytest.raises(TypeError, match=r"^no message fits this type: a message is a JSON object$"):
+        payload_members(schema)
 
 
 def test_a_type_that_cannot_be_decoded_is_said_to_be_so() -> None:
