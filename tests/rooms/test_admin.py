@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from channels_secure.models import AuditEvent, Revocation
 from channels_secure.rooms.models import Membership, Room
 from channels_secure.rooms.roles import Role
-from tests.admin.conftest import OPERATOR, admin, client_of, operator_with, page, root
+from tests.admin.conftest import OPERATOR, admin, client_of, operator_with, page, root, staff
 from tests.rooms.people import heard, in_thread, inside
 from tests.sockets import quiet
 
-__all__ = ["admin", "operator_with", "quiet", "root"]
+__all__ = ["admin", "operator_with", "quiet", "root", "staff"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -133,8 +133,8 @@ def test_the_lock_of_every_change_is_taken_before_anything_is_read(admin: Client
 
 
 def test_whoever_lacks_the_permission_changes_nothing(operator_with: Any, bob: Membership) -> None:
-    staff = operator_with("view_membership")
-    assert staff.post(f"{MEMBERS}{bob.pk}/change/", of_member(bob, banned="on")).status_code == 403
+    looker = operator_with("view_membership")
+    assert looker.post(f"{MEMBERS}{bob.pk}/change/", of_member(bob, banned="on")).status_code == 403
     assert client_of(bob.user).get(MEMBERS).status_code == 302
     assert not Membership.objects.get(pk=bob.pk).banned
 

@@ -255,7 +255,10 @@ async def test_somebody_with_three_sockets_is_here_once_and_until_the_last() -> 
         "type": "room.here",
         "ref": "q",
         "count": 2,
-        "members": [{"id": alice.pk, "name": "alice"}, {"id": bob.pk, "name": "bob"}],
+        "members": [
+            {"id": alice.pk, "name": "alice", "role": "owner"},
+            {"id": bob.pk, "name": "bob", "role": "guest"},
+        ],
     }
     for socket in sockets[:2]:
         await socket.disconnect()
