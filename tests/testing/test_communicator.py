@@ -1,6 +1,5 @@
 """What the communicator can come with, and the fixtures around it."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken
 
+from channels_secure import database
 from channels_secure.auth.tickets import aissue_ticket
 from channels_secure.conf import get_settings
 from channels_secure.testing import SecureCommunicator, guarded, log_in, unlimited
@@ -32,13 +32,13 @@ async def who(**options: Any) -> Any:
 
 
 async def test_it_comes_with_the_session_of_a_test_client(user: User, client: Client) -> None:
-    await asyncio.to_thread(client.force_login, user)
+    await database.ask_project(client.force_login, user)
     assert await who(session=client.cookies["sessionid"].value) == ["alice", "session"]
     assert await who(session=client.session) == ["alice", "session"]
 
 
 async def test_it_comes_with_a_session_made_before(user: User) -> None:
-    assert await who(session=await asyncio.to_thread(log_in, user)) == ["alice", "session"]
+    assert await who(session=await database.ask_project(log_in, user)) == ["alice", "session"]
 
 
 async def test_it_comes_with_a_ticket(user: User) -> None:
