@@ -28,6 +28,9 @@ class ModeratingAdmin(ModelAdmin):
 
     show_full_result_count = False
 
+    class Media:
+        css = {"all": ("channels_secure/admin.css",)}
+
     @acting
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return _decide(request, lambda: super(ModeratingAdmin, self).changeform_view(request, *args, **kwargs))
