@@ -4,6 +4,7 @@ msgspec and pydantic write draft 2020-12, in which a tuple looks otherwise and `
 draft 7 would take their tuples for empty arrays.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,9 @@ def _older(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("uniqueItems") and isinstance(schema.get("default"), list):
         # The order of a set is another in every process.
         schema["default"] = sorted(schema["default"], key=json.dumps)
+    if isinstance(schema.get("description"), str):
+        # Before Python 3.13 docstrings have the indentation of the code.
+        schema["description"] = inspect.cleandoc(schema["description"])
     if "$ref" in schema and len(schema) > 1:
         # In draft 7 the neighbours of a `$ref` are not looked at.
         schema = {"allOf": [{"$ref": schema.pop("$ref")}], **schema}

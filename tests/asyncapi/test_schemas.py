@@ -259,3 +259,24 @@ def test_a_schema_that_declares_an_id_says_what_it_is() -> None:
     validator = payload_validator(document([Taking]), "with")
     assert validator.is_valid({"type": "with", "id": [1]})
     assert not validator.is_valid({"type": "with", "id": "x"})
+
+
+class Sailed(msgspec.Struct):
+    """What is described on several lines.
+
+    Args:
+        knots: how fast.
+    """
+
+    knots: int
+
+
+class Voyage(msgspec.Struct):
+    sailed: Sailed
+
+
+def test_a_description_is_the_same_on_every_python() -> None:
+    """Python 3.13 takes the indentation of the code out of a docstring."""
+    part = sketch(Voyage, "here").parts["Sailed"]
+    assert isinstance(part, dict)
+    assert part["description"] == "What is described on several lines.\n\nArgs:\n    knots: how fast."

@@ -1,14 +1,25 @@
 """A user who is deleted while connected: Django takes the primary key away, also from the object in the scope."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
 from channels_secure.connections import registry
+from channels_secure.signals import policy_changed
+from channels_secure.supervisor import supervisor as internals
 from tests.sockets import Echo, ask, connect, only_connection, quiet, rows  # noqa: F401
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quiet")]
+
+
+@pytest.fixture(autouse=True)
+def untold() -> Iterator[None]:
+    """The supervisor is not told at once, and lets the socket live until something has been asked of it."""
+    policy_changed.disconnect(dispatch_uid="channels_secure.supervisor")
+    yield
+    policy_changed.connect(internals._policy_changed, dispatch_uid="channels_secure.supervisor")
 
 
 class Leaving(Echo):

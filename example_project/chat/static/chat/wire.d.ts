@@ -468,11 +468,11 @@ export type Role = "guest" | "member" | "moderator" | "owner";
 /**
  * A message that only members can open.
  *
- *     Args:
- *         epoch: of which room key.
- *         stream: one page of one sender; its messages are counted.
- *         n: the place in that stream, from 1.
- *         box: AES-GCM's ciphertext and tag.
+ * Args:
+ *     epoch: of which room key.
+ *     stream: one page of one sender; its messages are counted.
+ *     n: the place in that stream, from 1.
+ *     box: AES-GCM's ciphertext and tag.
  */
 export interface Sealed {
   /** integer, minimum 1, maximum 2147483647 */
