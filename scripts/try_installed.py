@@ -17,11 +17,13 @@ from django.core.management import call_command
 NEEDS_AN_EXTRA = (
     "channels_secure.auth.jwt",
     "channels_secure.auth.revocable",
+    "channels_secure.client",
+    "channels_secure.codecs.fernet",
+    "channels_secure.codecs.points",
     "channels_secure.consumers.pydantic_schemas",
     "channels_secure.metrics",
     "channels_secure.pytest_plugin",
     "channels_secure.stores.redis",
-    "channels_secure.testing",
 )
 
 CONTEXT_PROCESSORS = [
@@ -42,6 +44,7 @@ def configure() -> None:
             *(f"django.contrib.{app}" for app in ("admin", "auth", "contenttypes", "messages", "sessions")),
             "channels",
             "channels_secure",
+            "channels_secure.rooms",
         ],
         MIDDLEWARE=[
             "django.contrib.sessions.middleware.SessionMiddleware",
