@@ -113,13 +113,12 @@ async def _measure(rounds: int) -> tuple[dict[str, list[float]], dict[str, list[
     samples: dict[str, list[float]] = {row.label: [] for row in ROWS}
     async with AsyncExitStack() as stack:
         peers = {row.label: await stack.enter_async_context(_peer(row.path, cookie)) for row in ROWS}
-        # A room greets.
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(SETTLE)  # until the greeting of a room is over
         for row in ROWS:
             await peers[row.label].exchange(row.frame, WARM_UP)
         for _ in range(rounds):
             for row in ROWS:
-                await asyncio.sleep(SETTLE)
+                await asyncio.sleep(SETTLE)  # so that no round pays for the one before
                 gc.collect()
                 seconds = await peers[row.label].exchange(row.frame, MESSAGES)
                 samples[row.label].append(seconds / MESSAGES * 1e6)

@@ -157,4 +157,4 @@ async def until(condition: Callable[[], object]) -> None:
     """Let others run until something holds that nobody announces."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # asks again, until the deadline

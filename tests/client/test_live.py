@@ -222,7 +222,7 @@ async def test_a_newer_token_is_brought_to_the_open_socket(live: LiveServer, use
 async def until_row(**which: Any) -> None:
     async with asyncio.timeout(30):
         while not await AuditEvent.objects.filter(**which).aexists():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # asks again, until the deadline
 
 
 async def test_a_socket_whose_token_ended_comes_back_with_a_newer_one(live: LiveServer, user: User) -> None:
@@ -414,7 +414,7 @@ async def test_the_pages_first_program_listens(
     printed = ""
     async with asyncio.timeout(20):
         while "Good morning" not in printed:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # asks again, until the deadline
             printed += capsys.readouterr().out
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -232,7 +232,7 @@ async def test_many_sockets_that_come_and_go_at_once_leave_nobody_behind(setting
                     here.add(answer["user"]["id"])
                 elif answer["type"] == "room.left":
                     here.discard(answer["user"]["id"])
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # asks again, until the deadline
     # Whoever has followed what was told knows the same.
     assert here <= {alice.pk}
     await watcher.disconnect()

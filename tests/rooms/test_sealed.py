@@ -156,7 +156,7 @@ async def until_stale(seat: Seat) -> dict[str, Any]:
     async with asyncio.timeout(5):
         n = 1
         while (answer := await seat.say("again", 1, n := n + 1))["type"] == "room.done":
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # asks again, until the deadline
         return answer
 
 
