@@ -338,6 +338,16 @@ suite("Tokens on an open socket", () => {
     assert.equal(server.messages.length, 1);
   });
 
+  test("whoever came with a ticket may have newer tokens for the open socket", async () => {
+    const getToken = mock.fn(async () => "newer");
+    const [, server] = await opened({ ticket: async () => SECRET, getToken });
+    assert.equal(getToken.mock.callCount(), 0);
+    await server.says({ type: "token_expiring", expires_in: 60 });
+    await pass(10_000);
+    const [{ id, ...sent }] = server.messages;
+    assert.deepEqual(sent, { type: "refresh_token", token: "newer" });
+  });
+
   test("one that is soon over is replaced in half of the time that is left", async () => {
     const { server } = await fresh(4);
     await pass(2_000);

@@ -96,6 +96,11 @@ export interface Options {
    * to that endpoint instead. It is asked for again, with `refresh`, before it expires on the open socket.
    */
   token?: (context: { refresh: boolean }) => Secret | Promise<Secret>;
+  /**
+   * Return a newer access token for the open socket, whatever opened it, before its credentials expire there; unless
+   * given, `token` is asked.
+   */
+  getToken?: (context: { refresh: boolean }) => Secret | Promise<Secret>;
   /** Get in with Django's session cookie, which the browser sends by itself: what is done without ticket and token. */
   session?: true;
   /** Return Django's CSRF token for the ticket endpoint; unless given, it is read from the cookie `csrftoken`. */

@@ -1,5 +1,3 @@
-// Documented in client.d.ts.
-
 const DEFAULTS = {
   minDelay: 500, maxDelay: 20_000, timeout: 10_000, heartbeat: 25_000, maxQueue: 100, maxMessageSize: 65_536,
   pauseHidden: true, protocols: [], csrf: () => document.cookie.match(/csrftoken=(\w+)/)?.[1],
@@ -53,7 +51,7 @@ export class SecureSocket extends EventTarget {
 
   constructor(url, options = {}) {
     super();
-    this.#options = { ...DEFAULTS, ...options };
+    this.#options = { getToken: options.token, ...DEFAULTS, ...options };
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.connect();
@@ -144,7 +142,7 @@ export class SecureSocket extends EventTarget {
   }
 
   async #heard(data, signal) {
-    const { codec, token } = this.#options, isOpen = this.#state === "open";
+    const { codec, getToken } = this.#options, isOpen = this.#state === "open";
     // Before the server knows who is there, it refuses in plain JSON.
     const isCoded = codec && (isOpen || data[0] !== "{");
     let frame;
@@ -161,7 +159,7 @@ export class SecureSocket extends EventTarget {
     else this.#opened(type === "hello" ? frame : null);
     if (signal.aborted) return;
     if (type === "ping") this.#transmit('{"type":"pong"}');
-    else if (type === "token_expiring" && token) {
+    else if (type === "token_expiring" && getToken) {
       this.#after("refresh", Math.min(frame.expires_in * 500, REFRESH_PACE), () => this.#refresh());
     } else if (!this.#settle(ref, frame) && type !== "pong" && type !== "hello") {
       this.#emit(type === "error" ? type : "message", frame);
@@ -301,7 +299,7 @@ export class SecureSocket extends EventTarget {
   async #refresh() {
     const { signal } = this.#attempt;
     try {
-      const token = await this.#options.token({ refresh: true });
+      const token = await this.#options.getToken({ refresh: true });
       if (!token) throw failure("unauthenticated", "Log in to connect.");
       if (!signal.aborted) await this.request({ type: "refresh_token", token }, {}, true);
     } catch (cause) {
