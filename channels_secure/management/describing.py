@@ -1,5 +1,6 @@
 """What the commands that describe the wire have in common: what is described, and where it goes."""
 
+from abc import abstractmethod
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ class DescribingCommand(BaseCommand):
             with listing(self.stdout):
                 self.stdout.write(text, ending="")
 
+    @abstractmethod
     def describe(self, described: dict[str, Any]) -> str:
-        raise NotImplementedError
+        """The document in the language of the command."""
 
     def _routes(self, paths: list[str]) -> list[Route]:
         if paths:

@@ -4,6 +4,7 @@ Whose key is whose is what the members compare; docs/explanation/encryption.md s
 """
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from channels_secure import audit, blocklist, database
@@ -49,9 +50,9 @@ class SealedRoomMixin(Base):
     _fetched = False
 
     @property
+    @abstractmethod
     def role(self) -> Role:
         """What the user is in the room."""
-        raise NotImplementedError
 
     @handles("keys.publish", rate="20/m")
     async def publish_key(self, message: Publish) -> None:

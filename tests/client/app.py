@@ -65,8 +65,7 @@ class Laborious(Open):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # Not a wait for anything: it stands for work.
-            time.sleep(0.02)
+            time.sleep(0.02)  # not a wait for anything: it stands for work
 
 
 class Encrypted(Open):
